@@ -1,0 +1,107 @@
+"""The errors a user can meet, each with its exit status; imports nothing of ours.
+
+    ManylambdaError              70  our bug, when nothing more exact was raised
+    +-- RequestError              2  the request is wrong
+    +-- ResolutionError           3  no set of files satisfies the request
+    |   +-- NoCompatibleWheel     3
+    |   +-- LockOutdated          3
+    +-- FetchError                4  something could not be downloaded
+    |   +-- HashMismatch          4
+    |   +-- NotCached             4
+    +-- PackagingError            5  the package cannot be made
+    |   +-- UnsafeArchive         5
+    |   +-- PackageTooLarge       5
+    +-- TrialError                6  the package did not load or run
+
+A finding of the audit is not an error: it is data in a report.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ManylambdaError(Exception):
+    """What went wrong in one line, and what to do about it in another.
+
+    The message is lower case without a full stop, literals in backticks, the value last after a colon.
+    """
+
+    code: ClassVar[str] = "internal-error"
+    exit_status: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class RequestError(ManylambdaError):
+    """The command line, the settings or an input file is wrong."""
+
+    code = "request-wrong"
+    exit_status = 2
+
+
+class ResolutionError(ManylambdaError):
+    """No set of distributions satisfies the requirements for the target."""
+
+    code = "no-resolution"
+    exit_status = 3
+
+
+class NoCompatibleWheel(ResolutionError):
+    """A distribution has no wheel that the target can load."""
+
+    code = "no-compatible-wheel"
+
+
+class LockOutdated(ResolutionError):
+    """A lock does not match the project it belongs to."""
+
+    code = "lock-outdated"
+
+
+class FetchError(ManylambdaError):
+    """A file could not be downloaded."""
+
+    code = "fetch-failed"
+    exit_status = 4
+
+
+class HashMismatch(FetchError):
+    """A file is not the one the lock names."""
+
+    code = "hash-mismatch"
+
+
+class NotCached(FetchError):
+    """A file is needed, is not in the cache, and `--offline` forbids fetching it."""
+
+    code = "not-cached"
+
+
+class PackagingError(ManylambdaError):
+    """The package cannot be made from these inputs."""
+
+    code = "cannot-package"
+    exit_status = 5
+
+
+class UnsafeArchive(PackagingError):
+    """A wheel or zip is malformed or hostile; nothing of it is used."""
+
+    code = "archive-unsafe"
+
+
+class PackageTooLarge(PackagingError):
+    """The package is over a limit that Lambda enforces."""
+
+    code = "package-too-large"
+
+
+class TrialError(ManylambdaError):
+    """The package could not be imported or invoked."""
+
+    code = "trial-failed"
+    exit_status = 6
