@@ -126,7 +126,10 @@ def staged(path: Path) -> Iterator[Path]:
 def _set_aside(path: Path) -> Iterator[None]:
     """Move a folder at `path` out of the way; put it back if what follows fails, else remove it."""
     if path.is_file() or path.is_symlink():
-        raise PackagingError(f"`{path}` is a file where a folder is to be written", hint="move it away or name another --output")
+        raise PackagingError(
+            f"`{path}` is a file where a folder is to be written",
+            hint="move it away or name another --output",
+        )
     if not path.exists():
         yield
         return
@@ -276,7 +279,9 @@ class _Sources:
         while left:
             data = stream.read(min(left, _CHUNK))
             if not data:
-                raise PackagingError(f"`{content.file}` became shorter while it was packaged", hint="run the build again")
+                raise PackagingError(
+                    f"`{content.file}` became shorter while it was packaged", hint="run the build again"
+                )
             output.write(data)
             left -= len(data)
 
