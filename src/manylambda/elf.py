@@ -1,0 +1,481 @@
+"""Native files: what an ELF, Mach-O or PE file says about itself, found by content and never by name.
+
+The facts belong to the bytes: they never change, so whoever reads them may keep them by the file's hash (`to_json`).
+Read is what the dynamic loader reads (program headers and the dynamic segment), not the section table, which a
+stripped file does not have and a hostile one may lie in. Knows nothing of Lambda.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from elftools.elf.elffile import ELFFile
+
+HEAD_SIZE: Final = 64
+"""Bytes that `sniff` wants; the smallest native file is smaller than that, and useless."""
+
+_SPOOLED: Final = 4 << 20
+_CHUNK: Final = 1 << 20
+_MAX_STRING: Final = 4096
+_MAX_DYNAMIC_TAGS: Final = 4096
+_MAX_VERSIONS: Final = 65_536
+_MAX_SEGMENTS: Final = 1024
+_MAX_NOTES: Final = 1 << 16
+
+_ELF_MACHINES: Final = {
+    3: "i686", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "armv7l", 62: "x86_64", 183: "aarch64",
+    190: "cuda", 224: "amdgpu", 243: "riscv64", 247: "bpf", 258: "loongarch64",
+}  # fmt: skip
+_MACH_O_MACHINES: Final = {0x7: "i386", 0x0100_0007: "x86_64", 0xC: "armv7", 0x0100_000C: "arm64"}
+_PE_MACHINES: Final = {0x14C: "i386", 0x8664: "x86_64", 0xAA64: "arm64", 0x1C4: "armv7"}
+_ELF_KINDS: Final = {1: "relocatable", 2: "executable", 3: "shared", 4: "core"}
+
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_STACK = 1, 2, 3, 4, 0x6474_E551
+_PF_X: Final = 1
+_DF_TEXTREL, _DF_STATIC_TLS = 4, 0x10
+_X86_ISA_NEEDED: Final = 0xC000_8002
+_VERSION_WEAK, _VERSION_BASE = 2, 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ElfFile:
+    """What the Linux loader sees of a file."""
+
+    machine: str
+    """As `uname -m` says it: `x86_64`, `aarch64`; `cuda`, `bpf` for code of other processors."""
+    bits: int = 64
+    little_endian: bool = True
+    kind: str = "shared"
+    """`shared`, `executable` (also a position-independent one), `relocatable` or `core`."""
+    os_abi: int = 0
+    interpreter: str | None = None
+    soname: str | None = None
+    needed: tuple[str, ...] = ()
+    rpath: tuple[str, ...] = ()
+    runpath: tuple[str, ...] = ()
+    version_needs: Mapping[str, Mapping[str, bool]]
+    """Library -> symbol version -> whether the need is weak."""
+    version_definitions: tuple[str, ...] = ()
+    isa_level: int = 0
+    """N of the x86-64-vN that the file says it needs; 0 where it says nothing."""
+    executable_stack: bool = False
+    text_relocations: bool = False
+    static_tls: bool = False
+
+    @property
+    def is_loaded_by_linux(self) -> bool:
+        """Whether it is a shared object or program for a processor an operating system runs on."""
+        return self.kind in {"shared", "executable"} and self.machine not in {"cuda", "amdgpu", "bpf"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignFile:
+    """A binary of another operating system."""
+
+    format: str
+    """`Mach-O` (macOS) or `PE` (Windows)."""
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Malformed:
+    """A file that begins like a native one and cannot be read as one."""
+
+    reason: str
+
+
+NativeFile: TypeAlias = ElfFile | ForeignFile | Malformed
+
+
+class Symbol(NamedTuple):
+    """A name of the dynamic symbol table."""
+
+    name: str
+    version: str | None
+    defined: bool
+    weak: bool
+
+
+class _Damaged(Exception):  # noqa: N818 - never leaves this module
+    """The file contradicts itself; the text says how."""
+
+
+def sniff(head: bytes) -> str | None:
+    """Return `elf`, `mach-o` or `pe` for a file that begins with `head` (`HEAD_SIZE` bytes), else None.
+
+    A PE is only told from other files that begin with `MZ` once it is read.
+    """
+    magic = head[:4]
+    if magic == b"\x7fELF":
+        return "elf"
+    if magic in {b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe"}:
+        return "mach-o"
+    # Java classes begin like fat Mach-O files, with a version of 45 and more where those count their machines.
+    if magic in {b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"} and 0 < int.from_bytes(head[4:8], "big") < 32:
+        return "mach-o"
+    return "pe" if magic[:2] == b"MZ" else None
+
+
+def read(source: Path | IO[bytes]) -> NativeFile | None:
+    """Return the facts of a native file, or None for any other file.
+
+    A stream need not be seekable: it is spooled to a temporary file, a few MiB of memory whatever its size.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            return _read_seekable(stream, stream.read(HEAD_SIZE))
+    head = source.read(HEAD_SIZE)
+    if sniff(head) is None:
+        return None
+    if source.seekable():
+        return _read_seekable(source, head)
+    with spooled(source, head) as stream:
+        return _read_seekable(stream, head)
+
+
+def symbols(source: IO[bytes]) -> Iterator[Symbol]:
+    """Yield the dynamic symbols of an ELF file; nothing for a file without a section table.
+
+    Costs about a second for each 100,000 symbols: asked only when a finding is to be explained.
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    with spooled(source, b"") as stream:
+        try:
+            file = ELFFile(stream)
+            table = next(file.iter_sections("SHT_DYNSYM"), None)
+            if table is None:
+                return
+            names = _version_names(file)
+            indexes = next(file.iter_sections("SHT_GNU_versym"), None)
+            for number, symbol in enumerate(table.iter_symbols()):
+                if number and symbol.name:
+                    entry = symbol.entry
+                    index = indexes.get_symbol(number)["ndx"] if indexes is not None else None
+                    yield Symbol(
+                        symbol.name,
+                        names.get(index & 0x7FFF) if isinstance(index, int) else None,
+                        entry["st_shndx"] != "SHN_UNDEF",
+                        entry["st_info"]["bind"] == "STB_WEAK",
+                    )
+        except (ELFError, *_PARSER_FAILURES):
+            return
+
+
+def spooled(source: IO[bytes], head: bytes) -> IO[bytes]:
+    """Return a seekable copy of `head` and what is left of `source`: small in memory, large in a temporary file."""
+    from tempfile import SpooledTemporaryFile
+
+    copy: IO[bytes] = SpooledTemporaryFile(max_size=_SPOOLED, prefix="manylambda-")  # noqa: SIM115 - the caller closes
+    copy.write(head)
+    while chunk := source.read(_CHUNK):
+        copy.write(chunk)
+    copy.seek(0)
+    return copy
+
+
+def to_json(native: NativeFile) -> dict[str, Any]:
+    """Return plain data from which `from_json` makes an equal value; what is usual is left out."""
+    if isinstance(native, Malformed):
+        return {"malformed": native.reason}
+    if isinstance(native, ForeignFile):
+        return {"format": native.format, "machines": native.machines}
+    data: dict[str, Any] = {"machine": native.machine, "version_needs": native.version_needs}
+    for name, usual in _ELF_DEFAULTS.items():
+        value = getattr(native, name)
+        if value != usual:
+            data[name] = value
+    return data
+
+
+def from_json(data: Mapping[str, Any]) -> NativeFile:
+    """Read what `to_json` wrote."""
+    if "malformed" in data:
+        return Malformed(reason=data["malformed"])
+    if "format" in data:
+        return ForeignFile(format=data["format"], machines=tuple(data["machines"]))
+    # A list where a tuple belongs is what JSON makes of it; everything else is as it was.
+    return ElfFile(**{name: tuple(value) if type(value) is list else value for name, value in data.items()})
+
+
+_ELF_DEFAULTS: Final[Mapping[str, object]] = {
+    "bits": 64, "little_endian": True, "kind": "shared", "os_abi": 0, "interpreter": None, "soname": None,
+    "needed": (), "rpath": (), "runpath": (), "version_definitions": (), "isa_level": 0,
+    "executable_stack": False, "text_relocations": False, "static_tls": False,
+}  # fmt: skip
+
+# What pyelftools raises on damaged files besides its own errors: it trusts offsets, sizes and encodings it reads.
+_PARSER_FAILURES: Final = (
+    AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError,
+    RecursionError, TypeError, UnicodeError, ValueError,
+)  # fmt: skip
+
+
+def _read_seekable(stream: IO[bytes], head: bytes) -> NativeFile | None:
+    match sniff(head):
+        case "elf":
+            return _read_elf(stream)
+        case "mach-o":
+            return _read_mach_o(stream, head)
+        case "pe":
+            return _read_pe(stream, head)
+        case _:
+            return None
+
+
+def _read_elf(stream: IO[bytes]) -> ElfFile | Malformed:
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    stream.seek(0)
+    try:
+        return _parse_elf(ELFFile(stream), stream)
+    except _Damaged as damage:
+        return Malformed(reason=str(damage))
+    except (ELFError, *_PARSER_FAILURES):
+        return Malformed(reason="the ELF file is damaged or cut short")
+
+
+def _parse_elf(file: ELFFile, stream: IO[bytes]) -> ElfFile:
+    from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
+
+    header = file.header
+    machine = _number(header["e_machine"], ENUM_E_MACHINE)
+    kind = _ELF_KINDS.get(_number(header["e_type"], ENUM_E_TYPE), "other")
+    segments = _segments(file, stream)
+    facts: dict[str, Any] = {
+        "machine": _ELF_MACHINES.get(machine, f"machine-{machine}"),
+        "bits": file.elfclass,
+        "little_endian": file.little_endian,
+        "os_abi": file.e_ident_raw[7],
+    }
+    has_stack_header = False
+    version_needs: Mapping[str, Mapping[str, bool]] = {}
+    for segment in segments:
+        if segment.offset + segment.file_size > file.stream_len and segment.type in {_PT_LOAD, _PT_DYNAMIC}:
+            raise _Damaged("the ELF file is cut short")
+        if segment.type == _PT_INTERP:
+            facts["interpreter"] = _string(stream, segment.offset)
+            kind = "executable"
+        elif segment.type == _PT_GNU_STACK:
+            has_stack_header = True
+            facts["executable_stack"] = bool(segment.flags & _PF_X)
+        elif segment.type == _PT_NOTE:
+            facts["isa_level"] = max(facts.get("isa_level", 0), _isa_level(file, segment))
+        elif segment.type == _PT_DYNAMIC:
+            dynamic = _Dynamic(file, stream, segments, segment)
+            facts.update(dynamic.facts())
+            version_needs = dynamic.version_needs()
+            facts["version_definitions"] = dynamic.version_definitions()
+    if kind == "shared" and not has_stack_header and any(segment.type == _PT_DYNAMIC for segment in segments):
+        facts["executable_stack"] = True  # what the loader takes the absence of the header to mean
+    return ElfFile(**facts, kind=kind, version_needs=version_needs)
+
+
+class _Segment(NamedTuple):
+    type: int
+    flags: int
+    offset: int
+    address: int
+    file_size: int
+
+
+def _segments(file: ELFFile, stream: IO[bytes]) -> tuple[_Segment, ...]:
+    from elftools.common.utils import struct_parse
+    from elftools.elf.enums import ENUM_P_TYPE_BASE
+
+    header = file.header
+    count = header["e_phnum"]
+    if count > _MAX_SEGMENTS:
+        raise _Damaged(f"the ELF file says that it has {count} segments")
+    found: list[_Segment] = []
+    for number in range(count):
+        entry = struct_parse(
+            file.structs.Elf_Phdr, stream, stream_pos=header["e_phoff"] + number * header["e_phentsize"]
+        )
+        found.append(
+            _Segment(
+                _number(entry["p_type"], ENUM_P_TYPE_BASE),
+                entry["p_flags"],
+                entry["p_offset"],
+                entry["p_vaddr"],
+                entry["p_filesz"],
+            )
+        )
+    return tuple(found)
+
+
+class _Dynamic:
+    """The dynamic segment, read as the loader does: by address, bounded by what the segments map."""
+
+    def __init__(self, file: ELFFile, stream: IO[bytes], segments: tuple[_Segment, ...], segment: _Segment) -> None:
+        from elftools.common.utils import struct_parse
+
+        self._structs = file.structs
+        self._stream = stream
+        self._loads = [one for one in segments if one.type == _PT_LOAD]
+        self._tags: dict[str, list[int]] = {}
+        size = file.structs.Elf_Dyn.sizeof()
+        for number in range(min(segment.file_size // size, _MAX_DYNAMIC_TAGS)):
+            tag = struct_parse(file.structs.Elf_Dyn, stream, stream_pos=segment.offset + number * size)
+            name = tag["d_tag"]
+            if name == "DT_NULL":
+                break
+            if isinstance(name, str):
+                self._tags.setdefault(name, []).append(tag["d_val"])
+        strings = self._value("DT_STRTAB")
+        self._strings = self._file_offset(strings) if strings else None
+
+    def facts(self) -> dict[str, Any]:
+        flags = self._value("DT_FLAGS")
+        soname = self._tags.get("DT_SONAME")
+        return {
+            "soname": self._text(soname[0]) if soname else None,
+            "needed": tuple(self._text(offset) for offset in self._tags.get("DT_NEEDED", ())),
+            "rpath": self._search_path("DT_RPATH"),
+            "runpath": self._search_path("DT_RUNPATH"),
+            "text_relocations": "DT_TEXTREL" in self._tags or bool(flags & _DF_TEXTREL),
+            "static_tls": bool(flags & _DF_STATIC_TLS),
+        }
+
+    def version_needs(self) -> Mapping[str, Mapping[str, bool]]:
+        needs: dict[str, dict[str, bool]] = {}
+        for need in self._chain("DT_VERNEED", "DT_VERNEEDNUM", self._structs.Elf_Verneed, "vn_next"):
+            versions = needs.setdefault(self._text(need["vn_file"]), {})
+            offset = need["offset"] + need["vn_aux"]
+            for version in self._records(self._structs.Elf_Vernaux, offset, need["vn_cnt"], "vna_next"):
+                weak = bool(version["vna_flags"] & _VERSION_WEAK)
+                name = self._text(version["vna_name"])
+                versions[name] = weak and versions.get(name, True)
+        return needs
+
+    def version_definitions(self) -> tuple[str, ...]:
+        names: list[str] = []
+        for definition in self._chain("DT_VERDEF", "DT_VERDEFNUM", self._structs.Elf_Verdef, "vd_next"):
+            if definition["vd_flags"] & _VERSION_BASE:
+                continue  # names the file itself
+            offset = definition["offset"] + definition["vd_aux"]
+            names.extend(
+                self._text(auxiliary["vda_name"])
+                for auxiliary in self._records(self._structs.Elf_Verdaux, offset, 1, "vda_next")
+            )
+        return tuple(names)
+
+    def _chain(self, tag: str, count_tag: str, struct: Any, following: str) -> Iterator[dict[str, Any]]:
+        address, count = self._value(tag), self._value(count_tag)
+        if address and count:
+            yield from self._records(struct, self._file_offset(address), count, following)
+
+    def _records(self, struct: Any, offset: int, count: int, following: str) -> Iterator[dict[str, Any]]:
+        """Yield linked records; each knows how far off the next one is, and none may lie before the last."""
+        from elftools.common.utils import struct_parse
+
+        if count > _MAX_VERSIONS:
+            raise _Damaged(f"the ELF file says that it has {count} symbol versions")
+        for _ in range(count):
+            record = struct_parse(struct, self._stream, stream_pos=offset)
+            yield {**record, "offset": offset}
+            if record[following] == 0:
+                return
+            offset += record[following]
+
+    def _value(self, tag: str) -> int:
+        return self._tags.get(tag, [0])[0]
+
+    def _search_path(self, tag: str) -> tuple[str, ...]:
+        return tuple(folder for offset in self._tags.get(tag, ()) for folder in self._text(offset).split(":") if folder)
+
+    def _text(self, offset: int) -> str:
+        if self._strings is None:
+            raise _Damaged("the ELF file has no table of strings")
+        return _string(self._stream, self._strings + offset)
+
+    def _file_offset(self, address: int) -> int:
+        for load in self._loads:
+            if load.address <= address < load.address + load.file_size:
+                return address - load.address + load.offset
+        raise _Damaged("the ELF file points outside of itself")
+
+
+def _string(stream: IO[bytes], offset: int) -> str:
+    stream.seek(offset)
+    text, end, _ = stream.read(_MAX_STRING).partition(b"\0")
+    if not end:
+        raise _Damaged("a name in the ELF file has no end")
+    return text.decode("utf-8", "backslashreplace")
+
+
+def _isa_level(file: ELFFile, segment: _Segment) -> int:
+    from elftools.elf.notes import iter_notes
+
+    if file["e_machine"] != "EM_X86_64" or segment.file_size > _MAX_NOTES:
+        return 0
+    bits = 0
+    for note in iter_notes(file, segment.offset, segment.file_size):
+        if note["n_type"] == "NT_GNU_PROPERTY_TYPE_0" and not isinstance(note["n_desc"], str | bytes):
+            for entry in note["n_desc"]:
+                if entry["pr_type"] in {_X86_ISA_NEEDED, "GNU_PROPERTY_X86_ISA_1_NEEDED"}:
+                    bits |= _property_bits(entry["pr_data"])
+    return (bits & 0xF).bit_length()
+
+
+def _property_bits(data: Any) -> int:
+    if isinstance(data, int):
+        return data
+    return int.from_bytes(bytes(data), "little")
+
+
+def _version_names(file: ELFFile) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for section in file.iter_sections("SHT_GNU_verneed"):
+        for _, versions in section.iter_versions():
+            for version in versions:
+                names[version["vna_other"] & 0x7FFF] = version.name
+    for section in file.iter_sections("SHT_GNU_verdef"):
+        for definition, auxiliaries in section.iter_versions():
+            first = next(iter(auxiliaries), None)
+            if first is not None and not definition["vd_flags"] & _VERSION_BASE:
+                names[definition["vd_ndx"]] = first.name
+    return names
+
+
+def _number(value: object, names: Mapping[str, int]) -> int:
+    """Undo what pyelftools does to numbers that it has a name for."""
+    return names[value] if isinstance(value, str) else int(str(value))
+
+
+def _read_mach_o(stream: IO[bytes], head: bytes) -> ForeignFile | Malformed:
+    magic = head[:4]
+    if magic in {b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"}:
+        size = 20 if magic[3] == 0xBE else 32
+        stream.seek(8)
+        table = stream.read(size * int.from_bytes(head[4:8], "big"))
+        machines = tuple(
+            _mach_o_machine(int.from_bytes(table[at : at + 4], "big")) for at in range(0, len(table), size)
+        )
+        return ForeignFile(format="Mach-O", machines=machines)
+    if len(head) < 28:
+        return Malformed(reason="the Mach-O file is cut short")
+    machine = int.from_bytes(head[4:8], "big" if magic[0] == 0xFE else "little")
+    return ForeignFile(format="Mach-O", machines=(_mach_o_machine(machine),))
+
+
+def _mach_o_machine(number: int) -> str:
+    return _MACH_O_MACHINES.get(number, f"machine-{number}")
+
+
+def _read_pe(stream: IO[bytes], head: bytes) -> ForeignFile | None:
+    if len(head) < HEAD_SIZE:
+        return None
+    stream.seek(int.from_bytes(head[60:64], "little"))
+    header = stream.read(6)
+    if header[:4] != b"PE\0\0":
+        return None
+    machine = int.from_bytes(header[4:6], "little")
+    return ForeignFile(format="PE", machines=(_PE_MACHINES.get(machine, f"machine-{machine}"),))
