@@ -1,0 +1,265 @@
+"""The cache folder: files by their sha256, and facts derived from them.
+
+Knows nothing of HTTP. Whatever lies here is checked again at every use, so nothing is flushed to disk and a torn,
+edited or half-written file is noticed, never believed.
+
+    <root>/CACHEDIR.TAG, .gitignore
+    <root>/v1/wheels/<aa>/<sha256>/<filename>      whole files only: they arrive by rename
+    <root>/v1/facts/<kind>-<version>/<aa>/<key>    a checksum line, then one JSON document
+    <root>/v1/incoming/                            partial files, locks; swept when a day old
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from manylambda.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LAYOUT: Final = "v1"
+_DAY: Final = 86_400.0
+_TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of manylambda and may be deleted at any time.
+# https://bford.info/cachedir/
+"""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+class Cache:
+    """A cache folder; nothing is created until something is kept. Safe for several threads and processes."""
+
+    __slots__ = ("_base", "_is_prepared", "root")
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._base = root / _LAYOUT
+        self._is_prepared = False
+
+    @classmethod
+    def default(cls, environment: Mapping[str, str] = os.environ) -> Cache:
+        """Give the folder of `MANYLAMBDA_CACHE_DIR`, else the platform's place for caches."""
+        named = environment.get("MANYLAMBDA_CACHE_DIR")
+        return cls(Path(named).absolute() if named else _platform_folder(environment))
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.root)!r})"
+
+    # Files
+
+    def wheel_path(self, sha256: str, filename: str) -> Path:
+        """Give where a file of this hash lies, whether or not it does; raises FetchError for an unsafe name."""
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise FetchError(f"`{filename}` has no usable sha256: `{sha256}`")
+        if not re.fullmatch(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*", filename):
+            raise FetchError(f"a file has an unsafe name: `{filename!r}`")
+        return self._base / "wheels" / sha256[:2] / sha256 / filename
+
+    @staticmethod
+    def verify(path: Path, sha256: str) -> bool:
+        """Say whether a file is there and has this hash."""
+        try:
+            return hash_file(path) == sha256
+        except OSError:
+            return False
+
+    def verify_all(self, files: Mapping[Path, str]) -> tuple[Path, ...]:
+        """Check many files (path -> sha256) on all processors; gives those that are missing or wrong, sorted."""
+        waiting = sorted(files.items(), key=lambda item: _size(item[0]))  # popped from the end: largest first
+        wrong: list[Path] = []
+
+        def work() -> None:
+            while True:
+                try:
+                    path, sha256 = waiting.pop()
+                except IndexError:
+                    return
+                if not self.verify(path, sha256):
+                    wrong.append(path)
+
+        # Plain threads: an executor costs a warm build 10 ms of imports.
+        threads = [threading.Thread(target=work) for _ in range(min(len(files), os.cpu_count() or 1) - 1)]
+        for thread in threads:
+            thread.start()
+        work()
+        for thread in threads:
+            thread.join()
+        return tuple(sorted(wrong))
+
+    def discard(self, path: Path) -> None:
+        """Remove a file of this cache that turned out to be wrong; raises FetchError when it cannot be."""
+        with self.writing(path.name):
+            path.unlink(missing_ok=True)
+
+    def incoming(self, name: str) -> Path:
+        """Give the path of a file being written; `keep` takes it from there. Raises OSError."""
+        folder = self._base / "incoming"
+        if not self._is_prepared:
+            folder.mkdir(parents=True, exist_ok=True)
+            for marker, content in (("CACHEDIR.TAG", _TAG), (".gitignore", b"*\n")):
+                with contextlib.suppress(FileExistsError), (self.root / marker).open("xb") as file:
+                    file.write(content)
+            self._is_prepared = True
+        return folder / name
+
+    def keep(self, temporary: Path, sha256: str, filename: str) -> Path:
+        """Move a whole, verified file to its place, at once or not at all. Raises OSError."""
+        return _move(temporary, self.wheel_path(sha256, filename))
+
+    @contextlib.contextmanager
+    def writing(self, label: str) -> Iterator[None]:
+        """Turn a failure to write here into an error that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+            if error.errno in _FULL:
+                hint = f"free some space, or set `MANYLAMBDA_CACHE_DIR` to a folder on another disk than `{self.root}`"
+            else:
+                hint = f"make `{self.root}` writable, or set `MANYLAMBDA_CACHE_DIR` to a folder that is"
+            raise FetchError(f"`{label}` cannot be written to the cache: {reason}", hint=hint) from error
+
+    # Facts
+
+    def read_facts(self, kind: str, version: int, key: str) -> object | None:
+        """Give the document kept under a key, or None when there is none or it is not as it was written."""
+        name = _fact_name(key)
+        try:
+            content = self._fact_path(kind, version, name).read_bytes()
+        except OSError:
+            return None
+        checksum, _, body = content.partition(b"\n")
+        if checksum != _checksum(kind, version, name, body):
+            return None
+        document: object = json.loads(body)
+        return document
+
+    def write_facts(self, kind: str, version: int, key: str, document: object) -> bool:
+        """Keep a JSON document under a key; says whether it could: a build does not fail for want of a memory.
+
+        `kind` is a word, `version` is that of the document's shape, `key` is any text (best a sha256).
+        """
+        name = _fact_name(key)
+        body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        try:
+            temporary = self.incoming(unique_name())
+            try:
+                temporary.write_bytes(_checksum(kind, version, name, body) + b"\n" + body)
+                _move(temporary, self._fact_path(kind, version, name))
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError:
+            return False
+        return True
+
+    def _fact_path(self, kind: str, version: int, name: str) -> Path:
+        return self._base / "facts" / f"{kind}-{version}" / name[:2] / name
+
+    # Upkeep
+
+    def size(self) -> int:
+        """Count the bytes of all files here."""
+        return sum(_size(path) for path in self._files())
+
+    def prune(self, older_than: float) -> int:
+        """Remove what was not used for `older_than` seconds; gives the bytes freed. Raises FetchError."""
+        limit = time.time() - older_than
+        freed = 0
+        with self.writing("a removal"):
+            for path in self._files():
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    if max(status.st_atime, status.st_mtime) < limit:
+                        path.unlink()
+                        freed += status.st_size
+                        with contextlib.suppress(OSError):  # not empty: the usual case
+                            path.parent.rmdir()
+        return freed
+
+    def sweep(self, *, older_than: float = _DAY, at_most_every: float = _DAY) -> None:
+        """Remove what killed runs left half-done, unless that was done lately."""
+        limit = time.time() - older_than
+        with contextlib.suppress(OSError):  # housekeeping: whoever can, does
+            mark = self.incoming("swept")
+            if mark.exists() and mark.stat().st_mtime > time.time() - at_most_every:
+                return
+            mark.write_bytes(b"")
+            for path in mark.parent.iterdir():
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < limit:
+                        path.unlink()
+
+    def _files(self) -> Iterator[Path]:
+        for folder, folders, names in os.walk(self._base):
+            folders.sort()
+            for name in sorted(names):
+                yield Path(folder, name)
+
+
+def hash_file(path: Path) -> str:
+    """Give the sha256 of a file as lower-case hex. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unique_name() -> str:
+    """Give a file name nobody else uses."""
+    return f"{os.getpid()}-{os.urandom(8).hex()}.tmp"
+
+
+def _move(temporary: Path, path: Path) -> Path:
+    try:
+        temporary.replace(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(path)
+    except PermissionError:
+        # Windows: another process reads the very file we bring, so it is there already.
+        if os.name != "nt" or not path.exists():
+            raise
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _fact_name(key: str) -> str:
+    # Upper case would be another key on one file system and the same one on the next.
+    return key if re.fullmatch(r"[0-9a-z][0-9a-z_-]{3,127}", key) else hashlib.sha256(key.encode()).hexdigest()
+
+
+def _checksum(kind: str, version: int, name: str, body: bytes) -> bytes:
+    """Cover the name as well, so that a document under a wrong name is noticed."""
+    digest = hashlib.sha256(f"{kind} {version} {name}\n".encode())
+    digest.update(body)
+    return digest.hexdigest().encode("ascii")
+
+
+def _platform_folder(environment: Mapping[str, str]) -> Path:
+    # The two easy platforms by hand: importing platformdirs is a tenth of a warm build. A test holds them equal.
+    home = environment.get("HOME")
+    if sys.platform == "linux" and home:
+        named = environment.get("XDG_CACHE_HOME", "")
+        return Path(named if named.startswith("/") else f"{home}/.cache", "manylambda")
+    if sys.platform == "darwin" and home:
+        return Path(home, "Library/Caches/manylambda")
+    from platformdirs import user_cache_path
+
+    return user_cache_path("manylambda", appauthor=False)
