@@ -7,8 +7,12 @@ trials read them. It knows nothing of wheels, of Lambda or of zip files.
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from manylambda.errors import PackagingError, UnsafeArchive
@@ -24,6 +28,18 @@ STORED: Final = 0
 DEFLATED: Final = 8
 
 _CHUNK: Final = 1 << 20
+_BY_PATH: Final = attrgetter("path")
+# Lone surrogates are what Python makes of names that are not UTF-8. Not `str.isprintable`: what that accepts depends on
+# the Unicode version of the host's Python, and it takes a no-break space for unprintable.
+_UNSAFE_PATH: Final = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\A[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class DamagedContent(UnsafeArchive):
+    """The bytes of a span are not what its archive says of them; `fact` is the message without the file's name."""
+
+    def __init__(self, file: str, fact: str) -> None:
+        super().__init__(f"`{file}` is damaged: {fact}", hint="download or build it again")
+        self.fact = fact
 
 
 # NamedTuple and not a dataclass: a package has thousands of these, and making them is a measurable part of a build.
@@ -92,12 +108,14 @@ class PackageTree:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         """Sort `entries`; two with one path, or a file where another entry needs a folder, are a `PackagingError`."""
-        self.entries = tuple(sorted(entries, key=lambda entry: entry.path.encode("utf-8", "surrogateescape")))
-        previous: Entry | None = None
-        for entry in self.entries:
-            if previous is not None and previous.path == entry.path:
-                raise PackagingError(f"`{previous.origin}` and `{entry.origin}` both bring `{entry.path}`")
-            previous = entry
+        self.entries = tuple(sorted(entries, key=_BY_PATH))
+        paths = {entry.path for entry in self.entries}
+        if len(paths) != len(self.entries):
+            raise PackagingError(_doubled(self.entries))
+        folders = paths
+        while folders := {path.rpartition("/")[0] for path in folders} - {""}:
+            if clashes := folders & paths:
+                raise PackagingError(_file_and_folder(self.entries, min(clashes)))
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -123,7 +141,9 @@ class PackageTree:
 
     def get(self, path: str) -> Entry | None:
         """Return the entry at `path`, if there is one."""
-        return next((entry for entry in self.entries if entry.path == path), None)
+        index = bisect_left(self.entries, path, key=_BY_PATH)
+        found = self.entries[index] if index < len(self.entries) else None
+        return found if found is not None and found.path == path else None
 
     def under(self, prefix: str) -> PackageTree:
         """Move every entry below `prefix`, such as `python/`."""
@@ -153,17 +173,10 @@ def overlay(trees: Iterable[PackageTree]) -> tuple[PackageTree, tuple[Collision,
 def checked_path(path: str) -> str:
     """Return `path` if it is relative, normalised and safe to unpack anywhere; else raise `UnsafeArchive`.
 
-    Refused are absolute names, drive letters, backslashes, `.`, `..`, empty parts and control characters.
+    Refused are absolute names, drive letters, backslashes, `.`, `..`, empty parts, control characters and what is not
+    Unicode.
     """
-    parts = path.split("/")
-    if (
-        "" in parts
-        or "." in parts
-        or ".." in parts
-        or "\\" in path
-        or (len(parts[0]) == 2 and parts[0][1] == ":")
-        or not path.isprintable()
-    ):
+    if _UNSAFE_PATH.search(path):
         raise UnsafeArchive(
             f"unsafe path in an archive: {path!r}",
             hint="a path must be relative, `/`-separated and free of `..`; do not use this file",
@@ -172,7 +185,10 @@ def checked_path(path: str) -> str:
 
 
 def open_content(content: Content) -> IO[bytes]:
-    """Open the uncompressed bytes of `content` as a stream; the caller closes it."""
+    """Open the uncompressed bytes of `content` as a stream; the caller closes it.
+
+    Reading a span to its end raises `DamagedContent` unless it holds exactly the bytes it declares.
+    """
     if isinstance(content, Bytes):
         return io.BytesIO(content.data)
     if isinstance(content, DiskFile):
@@ -186,26 +202,33 @@ def read_content(content: Content) -> bytes:
         return stream.read()
 
 
+def _doubled(entries: tuple[Entry, ...]) -> str:
+    one, other = next((one, other) for one, other in pairwise(entries) if one.path == other.path)
+    if one.origin == other.origin:
+        return f"`{one.origin}` brings `{one.path}` twice"
+    return f"`{one.origin}` and `{other.origin}` both bring `{one.path}`"
+
+
+def _file_and_folder(entries: tuple[Entry, ...], path: str) -> str:
+    file = next(entry for entry in entries if entry.path == path)
+    below = next(entry for entry in entries if entry.path.startswith(path + "/"))
+    return f"`{path}` is a file of `{file.origin}`, and `{below.origin}` brings `{below.path}` below it"
+
+
 def _same_bytes(one: Content, other: Content) -> bool:
-    if one.size != other.size:
+    if one.size != other.size or (isinstance(one, Span) and isinstance(other, Span) and one.crc32 != other.crc32):
         return False
-    if isinstance(one, Span) and isinstance(other, Span):
-        return one.crc32 == other.crc32
-    return _crc32(one) == _crc32(other)
-
-
-def _crc32(content: Content) -> int:
-    if isinstance(content, Span):
-        return content.crc32
-    crc = 0
-    with open_content(content) as stream:
-        while chunk := stream.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return crc
+    with open_content(one) as first, open_content(other) as second:
+        while True:
+            chunk = first.read(_CHUNK)
+            if chunk != second.read(_CHUNK):
+                return False
+            if not chunk:
+                return True
 
 
 class _SpanReader(io.RawIOBase):
-    """Inflates a span while it is read, never past the size the archive declares."""
+    """Inflates a span while it is read; never gives more or less than the archive declares."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
@@ -221,26 +244,34 @@ class _SpanReader(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        data = self._next(len(view))
+        data = self._compressed(len(view)) if self._inflater is None else self._inflated(len(view))
+        self._produced += len(data)
+        if self._produced > self._span.size or (not data and self._produced < self._span.size):
+            raise DamagedContent(self._span.file.name, "a member is not as long as its header says")
         view[: len(data)] = data
         return len(data)
 
-    def _next(self, limit: int) -> bytes:
-        if self._inflater is None:
-            data = self._file.read(min(limit, self._left))
-            self._left -= len(data)
-            return data
-        while True:
-            data = self._inflater.decompress(self._pending or self._compressed(), limit)
-            self._pending = self._inflater.unconsumed_tail
-            self._produced += len(data)
-            if self._produced > self._span.size:
-                raise UnsafeArchive(f"a member of `{self._span.file.name}` is longer than its header says")
-            if data or (self._inflater.eof or (not self._pending and not self._left)):
+    def _inflated(self, limit: int) -> bytes:
+        inflater = self._inflater
+        assert inflater is not None
+        while not inflater.eof:
+            try:
+                data = inflater.decompress(self._pending or self._compressed(1 << 16), limit)
+            except zlib.error as error:
+                raise DamagedContent(self._span.file.name, str(error)) from error
+            self._pending = inflater.unconsumed_tail
+            if data:
                 return data
+            if not self._pending and not self._left and not inflater.eof:
+                raise DamagedContent(self._span.file.name, "the compressed data ends early")
+        if self._left or inflater.unused_data:
+            raise DamagedContent(self._span.file.name, "other data follows the compressed data of a member")
+        return b""
 
-    def _compressed(self) -> bytes:
-        data = self._file.read(min(1 << 16, self._left))
+    def _compressed(self, limit: int) -> bytes:
+        data = self._file.read(min(limit, self._left))
+        if self._left and not data:
+            raise DamagedContent(self._span.file.name, "the file ends early")
         self._left -= len(data)
         return data
 
