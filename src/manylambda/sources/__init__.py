@@ -1,0 +1,14 @@
+"""The files of a project, as a package tree; knows nothing of dependencies, targets or zip files."""
+
+from __future__ import annotations
+
+from manylambda.sources.project import (
+    FileRules,
+    LeftOut,
+    ProjectFiles,
+    SourceFolder,
+    found_sources,
+    project_tree,
+)
+
+__all__ = ["FileRules", "LeftOut", "ProjectFiles", "SourceFolder", "found_sources", "project_tree"]
