@@ -1,33 +1,36 @@
 """Package trees to zip archives and folders, with the same bytes on every host.
 
-Deflated members of wheels are copied as they are; what must be compressed here goes through one pinned compressor, since
-zlib and zlib-ng give different bytes for one input. It knows nothing of Lambda but what its zip reader is known to take
-(facts 5.4 to 5.11): methods 0 and 8, `create_system` 3, explicit modes, no zip64, no data descriptors.
+Deflated members of wheels are copied as they are; what must be compressed here goes through one pinned compressor,
+since zlib and zlib-ng give different bytes for one input. It knows nothing of Lambda but what its zip reader is known
+to take: methods 0 and 8, `create_system` 3, explicit modes, no zip64, no data descriptors.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import struct
+import sys
+import time
 import zlib
 from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from manylambda.errors import PackagingError
 from manylambda.progress import SILENT
-from manylambda.tree import DEFLATED, MODE_EXECUTABLE, STORED, Bytes, DiskFile, Span, open_content
+from manylambda.tree import DEFLATED, MODE_EXECUTABLE, MODE_FILE, STORED, Bytes, DiskFile, Span, open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from manylambda.progress import Progress
+    from manylambda.progress import Progress, Task
     from manylambda.tree import Content, Entry, PackageTree
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")
@@ -38,15 +41,18 @@ _VERSION_NEEDED: Final = 20
 _MADE_BY_UNIX: Final = (3 << 8) | 20
 _DATE: Final = (1 << 5) | 1  # 1980-01-01, the first day a zip can name
 _UTF8_NAME: Final = 0x800
-_MAX_32: Final = 0xFFFFFFFF
-_MAX_ENTRIES: Final = 0xFFFF
+# One less than the fields could hold: all ones mean "see the zip64 record".
+_MAX_16: Final = 0xFFFE
+_MAX_32: Final = 0xFFFFFFFE
 
 _LEVEL: Final = 6
 _CHUNK: Final = 1 << 20
 _UNCOMPRESSED_FROM: Final = 128 << 20
-"""libdeflate works on whole buffers: a file of the project this large is stored, so that its copy never sits in memory."""
+"""Bytes; libdeflate works on whole buffers, so a file this large is stored and never sits in memory."""
 
 _MTIME: Final = 315_532_800  # 1980-01-01T00:00:00Z
+_STALE_AFTER: Final = 3600
+"""Seconds after which what a build left beside an artifact is litter, whoever made it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +75,7 @@ class Written:
 
 def deflate(data: bytes) -> bytes:
     """Compress to a raw deflate stream; the same bytes on every host, whatever its zlib."""
-    from deflate import deflate_compress
-
-    return bytes(deflate_compress(data, _LEVEL))
+    return bytes(_deflated(data))
 
 
 def write_zip(tree: PackageTree, path: Path, *, progress: Progress = SILENT, label: str = "") -> Written:
@@ -88,78 +92,135 @@ def write_directory(tree: PackageTree, path: Path, *, progress: Progress = SILEN
     """Write `tree` as a folder at `path`, replacing one that is there; times and modes are fixed."""
     with staged(path) as beside:
         digest = sha256()
-        task = progress.task("assemble", label or path.name, tree.size)
-        beside.mkdir()
-        made: set[str] = set()
-        for entry in tree:
-            _make_parents(beside, entry.path, made)
-            content = _write_file(entry, beside / entry.path)
-            digest.update(f"{entry.mode:o} {content} {entry.path}\n".encode())
-            task.advance(entry.content.size)
-        for folder in sorted(made, reverse=True):
-            os.utime(beside / folder, (_MTIME, _MTIME))
-        os.utime(beside, (_MTIME, _MTIME))
-        task.finish()
-        with _set_aside(path):
-            beside.replace(path)
+        with _telling(progress, label or path.name, tree.size) as task:
+            beside.mkdir()
+            beside.chmod(0o755)
+            made: set[str] = set()
+            for entry in tree:
+                _make_parents(beside, entry.path, made)
+                content = _write_file(entry, beside / entry.path)
+                digest.update(f"{entry.mode:o} {content} {entry.path}\n".encode())
+                task.advance(entry.content.size)
+            for folder in sorted(made, reverse=True):
+                os.utime(beside / folder, (_MTIME, _MTIME))
+            os.utime(beside, (_MTIME, _MTIME))
+        _replace_folder(beside, path)
     return Written(path=path, sha256=digest.hexdigest(), size=tree.size, unzipped_size=tree.size, files=len(tree))
 
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Give a fresh name beside `path` to write to; whatever is left there afterwards is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a fresh name beside `path` to write to; whatever is left there afterwards is removed.
+
+    So is what a build of the same artifact left when it was killed.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid():x}-{os.urandom(4).hex()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_litter(path)
         yield beside
     except OSError as error:
         raise PackagingError(f"cannot write `{path}`: {error.strerror or error}", hint=_hint(error)) from error
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
+        _remove(beside)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _set_aside(path: Path) -> Iterator[None]:
-    """Move a folder at `path` out of the way; put it back if what follows fails, else remove it."""
-    if path.is_file() or path.is_symlink():
+def _remove_litter(path: Path) -> None:
+    pattern = re.compile(re.escape(f".{path.name}.") + r"([0-9a-f]+)-[0-9a-f]{8}")
+    for litter in sorted(path.parent.iterdir()):
+        match = pattern.fullmatch(litter.name)
+        if match is None:
+            continue
+        with contextlib.suppress(OSError):
+            if not _is_running(int(match[1], 16)) or time.time() - litter.lstat().st_mtime > _STALE_AFTER:
+                _remove(litter)
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this number may be alive; on Windows one cannot ask without harm."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _replace_folder(beside: Path, path: Path) -> None:
+    """Put the folder `beside` in the place of `path`; if that fails, what was at `path` stays."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise PackagingError(
             f"`{path}` is a file where a folder is to be written",
             hint="move it away or name another --output",
         )
-    if not path.exists():
-        yield
-        return
-    aside = path.with_name(f".{path.name}.old-{os.urandom(4).hex()}")
-    path.replace(aside)
+    aside = path.with_name(f".{path.name}.{os.getpid():x}-{os.urandom(4).hex()}")
+    for attempts_left in range(9, -1, -1):  # another build may put its folder there between our two steps
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(aside)
+        try:
+            beside.replace(path)
+        except OSError:
+            if aside.exists() and not path.exists():
+                aside.replace(path)
+            if not attempts_left or not path.exists():
+                raise
+        else:
+            break
+        finally:
+            if path.exists():
+                _remove(aside)
+
+
+@contextlib.contextmanager
+def _telling(progress: Progress, label: str, size: int) -> Iterator[Task]:
+    task = progress.task("assemble", label, size)
+    try:
+        yield task
+    finally:
+        task.finish()
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell a file that cannot be read from an artifact that cannot be written."""
     try:
         yield
-    except BaseException:
-        aside.replace(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise PackagingError(f"cannot read `{file}`: {error.strerror or error}") from error
 
 
 def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: str) -> tuple[str, int]:
-    if len(tree) > _MAX_ENTRIES:
+    if len(tree) > _MAX_16:
         raise PackagingError(
             f"{len(tree)} files do not fit a zip without zip64, which Lambda is not known to read",
-            hint=f"ship at most {_MAX_ENTRIES} files: move distributions to a layer, or build an image",
+            hint=f"ship at most {_MAX_16} files: move distributions to a layer, or build an image",
         )
-    task = progress.task("assemble", label, tree.size)
     directory: list[bytes] = []
-    with beside.open("wb", buffering=0) as stream, _Output(stream) as output, _Sources() as sources:
+    with (
+        _telling(progress, label, tree.size) as task,
+        beside.open("wb", buffering=0) as stream,
+        _Output(stream) as output,
+        _Sources() as sources,
+    ):
         for entry in tree.entries:
-            name = entry.path.encode("utf-8")
+            name = _encoded_name(entry)
             flags = 0 if name.isascii() else _UTF8_NAME
             method, crc32, compressed, body = _prepared(entry.content, sources)
             size = entry.content.size
             offset = output.position
             if offset + compressed > _MAX_32 or size > _MAX_32:
-                raise PackagingError("the zip would be over 4 GiB", hint="a package this large needs an image")
+                raise _over_4_gib()
             output.write(
                 _LOCAL_HEADER.pack(
                     b"PK\3\4", _VERSION_NEEDED, flags, method, 0, _DATE, crc32, compressed, size, len(name), 0
@@ -167,7 +228,7 @@ def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: st
                 + name
             )
             if body is None:
-                sources.copy(entry.content, output)
+                sources.copy(entry.content, crc32, output)
             else:
                 output.write(body)
             directory.append(
@@ -180,20 +241,42 @@ def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: st
             task.advance(size)
         start = output.position
         table = b"".join(directory)
+        if start + len(table) > _MAX_32:
+            raise _over_4_gib()
         output.write(table)
         output.write(_END.pack(b"PK\5\6", 0, 0, len(directory), len(directory), len(table), start, 0))
-    task.finish()
     return output.digest, output.position
 
 
-def _prepared(content: Content, sources: _Sources) -> tuple[int, int, int, bytes | None]:
+def _encoded_name(entry: Entry) -> bytes:
+    try:
+        name = entry.path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PackagingError(f"a path of `{entry.origin}` is not Unicode: {entry.path!r}") from error
+    if len(name) > _MAX_16:
+        raise PackagingError(f"a path of `{entry.origin}` is too long for a zip: `{entry.path[:80]}...`")
+    return name
+
+
+def _over_4_gib() -> PackagingError:
+    return PackagingError("the zip would be over 4 GiB", hint="a package this large needs an image")
+
+
+def _deflated(data: bytes) -> bytes | bytearray:
+    from deflate import deflate_compress
+
+    compressed: bytearray = deflate_compress(data, _LEVEL)
+    return compressed
+
+
+def _prepared(content: Content, sources: _Sources) -> tuple[int, int, int, bytes | bytearray | None]:
     """Return (method, crc32, compressed size, body); the body is None when it is to be copied from a file."""
     if isinstance(content, Span):
         return content.method, content.crc32, content.compressed_size, None
     if isinstance(content, DiskFile) and content.size >= _UNCOMPRESSED_FROM:
         return STORED, sources.crc32(content), content.size, None
     data = content.data if isinstance(content, Bytes) else sources.read(content)
-    body = deflate(data) if data else data
+    body = _deflated(data) if data else data
     if len(body) >= len(data):
         return STORED, zlib.crc32(data), len(data), data
     return DEFLATED, zlib.crc32(data), len(body), body
@@ -204,10 +287,10 @@ class _Output:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | bytearray] = []
         self._gathered_size = 0
         self._hash = sha256()
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._queue: SimpleQueue[bytes | bytearray | None] = SimpleQueue()
         self._backlog: SimpleQueue[None] = SimpleQueue()
         for _ in range(8):  # at most this many chunks wait for the hash, so that a slow core costs no memory
             self._backlog.put(None)
@@ -215,7 +298,7 @@ class _Output:
         self.position = 0
         self.digest = ""
 
-    def __enter__(self) -> _Output:
+    def __enter__(self) -> Self:
         self._hasher.start()
         return self
 
@@ -228,19 +311,25 @@ class _Output:
             self._hasher.join()
         self.digest = self._hash.hexdigest()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         self.position += len(data)
+        if len(data) >= _CHUNK:
+            self._flush()
+            self._emit(data)
+            return
         self._gathered.append(data)
         self._gathered_size += len(data)
         if self._gathered_size >= _CHUNK:
             self._flush()
 
     def _flush(self) -> None:
-        data = b"".join(self._gathered) if len(self._gathered) > 1 else b"".join(self._gathered[:1])
-        self._gathered.clear()
-        self._gathered_size = 0
-        if not data:
-            return
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._gathered_size = 0
+            self._emit(data)
+
+    def _emit(self, data: bytes | bytearray) -> None:
         self._backlog.get()
         self._queue.put(data)
         view = memoryview(data)
@@ -261,49 +350,54 @@ class _Sources:
     def __init__(self) -> None:
         self._open: dict[Path, IO[bytes]] = {}
 
-    def __enter__(self) -> _Sources:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for stream in self._open.values():
             stream.close()
 
-    def copy(self, content: Content, output: _Output) -> None:
+    def copy(self, content: Content, crc32: int, output: _Output) -> None:
         assert not isinstance(content, Bytes)
+        # A span was verified when its archive was inspected; a file of the project may be written to at any moment.
+        crc = 0
         if isinstance(content, Span):
             offset, left = content.offset, content.compressed_size
         else:
             offset, left = 0, content.size
-        stream = self._stream(content.file)
-        stream.seek(offset)
+        with _reading(content.file):
+            stream = self._stream(content.file)
+            stream.seek(offset)
         while left:
-            data = stream.read(min(left, _CHUNK))
+            with _reading(content.file):
+                data = stream.read(min(left, _CHUNK))
             if not data:
-                raise PackagingError(
-                    f"`{content.file}` became shorter while it was packaged", hint="run the build again"
-                )
+                raise _changed(content.file)
+            if isinstance(content, DiskFile):
+                crc = zlib.crc32(data, crc)
             output.write(data)
             left -= len(data)
+        if isinstance(content, DiskFile) and crc != crc32:
+            raise _changed(content.file)
 
     def read(self, content: Content) -> bytes:
         assert isinstance(content, DiskFile)
-        data = content.file.read_bytes()
-        self._check(content, len(data))
+        with _reading(content.file), content.file.open("rb") as stream:
+            data = stream.read(content.size + 1)
+        if len(data) != content.size:
+            raise _changed(content.file)
         return data
 
     def crc32(self, content: DiskFile) -> int:
         crc = 0
         total = 0
-        with content.file.open("rb") as stream:
+        with _reading(content.file), content.file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 crc = zlib.crc32(chunk, crc)
                 total += len(chunk)
-        self._check(content, total)
+        if total != content.size:
+            raise _changed(content.file)
         return crc
-
-    def _check(self, content: DiskFile, size: int) -> None:
-        if size != content.size:
-            raise PackagingError(f"`{content.file}` changed while it was packaged", hint="run the build again")
 
     def _stream(self, path: Path) -> IO[bytes]:
         stream = self._open.get(path)
@@ -314,25 +408,56 @@ class _Sources:
         return stream
 
 
+def _changed(file: Path) -> PackagingError:
+    return PackagingError(f"`{file}` changed while it was packaged", hint="run the build again")
+
+
 def _make_parents(root: Path, path: str, made: set[str]) -> None:
     parts = path.split("/")[:-1]
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
         if folder not in made:
-            (root / folder).mkdir()
+            try:
+                (root / folder).mkdir()
+            except FileExistsError as error:
+                raise _one_name(folder) from error
             (root / folder).chmod(0o755)
             made.add(folder)
 
 
 def _write_file(entry: Entry, path: Path) -> str:
     digest = sha256()
-    with open_content(entry.content) as source, path.open("xb") as stream:
-        while chunk := source.read(_CHUNK):
+    size = 0
+    with contextlib.ExitStack() as stack:
+        file = path if isinstance(entry.content, Bytes) else entry.content.file
+        with _reading(file):
+            source = stack.enter_context(open_content(entry.content))
+        try:
+            stream = stack.enter_context(path.open("xb"))
+        except FileExistsError as error:
+            raise _one_name(entry.path) from error
+        while True:
+            with _reading(file):
+                chunk = source.read(_CHUNK)
+            if not chunk:
+                break
             digest.update(chunk)
+            size += len(chunk)
             stream.write(chunk)
-    path.chmod(MODE_EXECUTABLE if entry.mode == MODE_EXECUTABLE else 0o644)
+            if size > entry.content.size:
+                break
+    if size != entry.content.size:
+        raise _changed(file)
+    path.chmod(MODE_EXECUTABLE if entry.mode == MODE_EXECUTABLE else MODE_FILE)
     os.utime(path, (_MTIME, _MTIME))
     return digest.hexdigest()
+
+
+def _one_name(path: str) -> PackagingError:
+    return PackagingError(
+        f"this file system cannot hold `{path}` beside a path that differs only in case",
+        hint="write a zip, or name an --output on a file system that tells them apart",
+    )
 
 
 def _hint(error: OSError) -> str:
