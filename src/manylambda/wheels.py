@@ -1,26 +1,27 @@
 """Wheels to package trees: what an installer does, without unpacking and for the target instead of the host.
 
-A wheel is inspected once in its life: every member is inflated and compared with its checksum and with RECORD. What that
-gives, the `Inventory`, is a fact of the wheel's bytes and is kept by their sha256; a build then only reads it.
+A wheel is inspected once in its life: every member is inflated and compared with its checksum and with RECORD. What
+that gives, the `Inventory`, is a fact of the wheel's bytes and is kept by their sha256; a build then only reads it.
 Follows the binary distribution format of the PyPA specifications; knows nothing of Lambda.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from manylambda.errors import UnsafeArchive
+from manylambda.errors import PackagingError, UnsafeArchive
 from manylambda.tree import (
     DEFLATED,
     MODE_EXECUTABLE,
     MODE_FILE,
     STORED,
     Bytes,
+    DamagedContent,
     DiskFile,
     Entry,
     PackageTree,
@@ -39,10 +40,19 @@ INVENTORY_VERSION: Final = 1
 MAX_UNZIPPED_SIZE: Final = 10 << 30
 """Bytes; the largest package Lambda runs at all is a container image of 10 GB (facts 5.1)."""
 
-_ENCRYPTED: Final = 0x1
+_MAX_TEXT: Final = 64 << 20
+"""Bytes of a member that is read as a whole: metadata, and scripts whose first line changes."""
+
+_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
+_DESCRIPTOR_FOLLOWS: Final = 0x8
+_SIZE_ELSEWHERE: Final = 0xFFFFFFFF
 _SYMLINK: Final = 0o120000
+_ORDINARY_KINDS: Final = {0, 0o100000, 0o040000}
+_LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")
 _CHUNK: Final = 1 << 20
 _READABLE_METHODS: Final = {0: "stored", 8: "deflate", 12: "bzip2", 14: "lzma"}
+_DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_REFERENCE: Final = re.compile(rf"({_DOTTED})\s*:\s*({_DOTTED})\s*(?:\[.*\])?\Z")
 _SIGNATURES: Final = ("RECORD.jws", "RECORD.p7s")
 
 
@@ -96,7 +106,7 @@ class Inventory:
     @property
     def is_pure(self) -> bool:
         """Whether the wheel claims to run on any platform."""
-        return all(tag.endswith("-any") for tag in self.tags)
+        return bool(self.tags) and all(tag.endswith("-any") for tag in self.tags)
 
     @property
     def unzipped_size(self) -> int:
@@ -160,8 +170,9 @@ def repack(file: Path, beside: Path) -> None:
         entries: list[Entry] = []
         for number, (info, member) in enumerate(_checked_members(archive, file.name, file)):
             copy = Path(folder, str(number))  # never under the member's own name: the host may not be able to hold it
-            with archive.open(info) as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target, _CHUNK)
+            with copy.open("wb") as target:
+                for chunk in _read_member(archive, info, file.name):
+                    target.write(chunk)
             mode = MODE_EXECUTABLE if member.executable else MODE_FILE
             entries.append(Entry(member.path, mode, DiskFile(copy, member.size), ""))
         write_zip(PackageTree(entries), beside)
@@ -178,10 +189,12 @@ def inspect(file: Path, filename: str | None = None) -> Inventory:
         infos = list(_checked_members(archive, filename, file))
         dist_info = _dist_info_folder(infos, dist_info_prefix, filename)
         metadata = {part: _text(archive, f"{dist_info}/{part}", filename) for part in ("WHEEL", "METADATA", "RECORD")}
-        entry_points = _entry_points(archive, dist_info)
+        has_entry_points = any(member.path == f"{dist_info}/entry_points.txt" for _, member in infos)
+        scripts = _text(archive, f"{dist_info}/entry_points.txt", filename) if has_entry_points else ""
     record = _parsed_record(metadata["RECORD"], filename)
     wheel_tags = _wheel_tags(metadata["WHEEL"], filename)
     fields = _metadata_fields(metadata["METADATA"])
+    _refuse_another_identity(fields, name, version, filename)
     members, unrecorded = _verified(infos, record, dist_info, file, filename)
     present = {member.path for member in members} | {f"{dist_info}/{own}" for own in ("RECORD", *_SIGNATURES)}
     return Inventory(
@@ -192,7 +205,7 @@ def inspect(file: Path, filename: str | None = None) -> Inventory:
         requires_python=next(iter(fields["requires-python"]), None),
         requires=tuple(fields["requires-dist"]),
         extras=tuple(fields["provides-extra"]),
-        entry_points=entry_points,
+        entry_points=_entry_points(scripts),
         dist_info=dist_info,
         members=members,
         unrecorded=unrecorded,
@@ -210,22 +223,17 @@ def package_tree(inventory: Inventory, *, interpreter: str, scripts: bool = Fals
     origin = inventory.name
     entries: list[Entry] = []
     rows: list[tuple[str, str, str]] = []
-    data_prefix = inventory.dist_info.removesuffix(".dist-info") + ".data/"
-    for member in inventory.members:
-        path: str | None = member.path
+    for member, path in _placed_members(inventory, scripts=scripts):
+        if path is None:
+            continue
         mode = MODE_EXECUTABLE if member.executable else MODE_FILE
         content: Span | Bytes = Span(
             file, member.offset, member.compressed_size, member.method, member.crc32, member.size
         )
         record = member.record
-        if member.path.startswith(data_prefix):
-            path = _placed(member.path[len(data_prefix) :], scripts=scripts)
-            if path is None:
-                continue
-            if path.startswith("bin/"):
-                mode = MODE_EXECUTABLE
-                content, record = _with_shebang(content, record, interpreter)
-        assert path is not None
+        if path is not member.path and path.startswith("bin/"):
+            mode = MODE_EXECUTABLE
+            content, record = _with_shebang(content, record, interpreter)
         entries.append(Entry(path, mode, content, origin))
         rows.append((path, record, str(content.size)))
     if scripts:
@@ -244,33 +252,42 @@ def package_tree(inventory: Inventory, *, interpreter: str, scripts: bool = Fals
 
 def left_out(inventory: Inventory, *, scripts: bool) -> tuple[str, ...]:
     """Return the members of a wheel that `package_tree` leaves out, as the wheel names them."""
-    data_prefix = inventory.dist_info.removesuffix(".dist-info") + ".data/"
-    return tuple(
-        member.path
-        for member in inventory.members
-        if member.path.startswith(data_prefix) and _placed(member.path[len(data_prefix) :], scripts=scripts) is None
-    )
+    return tuple(member.path for member, path in _placed_members(inventory, scripts=scripts) if path is None)
 
 
-def _placed(path: str, *, scripts: bool) -> str | None:
-    """Return where a member of `.data/` goes, as `pip install --target` would put it, or None for nowhere."""
-    scheme, _, rest = path.partition("/")
-    if scheme in {"purelib", "platlib", "data"}:
-        return rest
-    if scheme == "scripts" and scripts:
-        return f"bin/{rest}"
-    return None
+def _placed_members(inventory: Inventory, *, scripts: bool) -> Iterator[tuple[Member, str | None]]:
+    """Yield each member with where it goes, as `pip install --target` would put it; None for nowhere.
+
+    The path of a member outside `.data/` is the very object `member.path`.
+    """
+    identity = _folded(inventory.dist_info.removesuffix(".dist-info"))
+    launchers = {point.name for point in inventory.entry_points}
+    for member in inventory.members:
+        path = member.path
+        if ".data/" in path:
+            top, _, rest = path.partition("/")
+            if top.endswith(".data") and _folded(top.removesuffix(".data")) == identity:
+                scheme, _, rest = rest.partition("/")
+                if scheme in {"purelib", "platlib", "data"} and rest:
+                    yield member, checked_path(rest)
+                elif scheme == "scripts" and rest and scripts and rest not in launchers:
+                    yield member, f"bin/{rest}"
+                else:
+                    yield member, None
+                continue
+        yield member, path
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _with_shebang(content: Span | Bytes, record: str, interpreter: str) -> tuple[Span | Bytes, str]:
     with open_content(content) as stream:
-        head = stream.read(9)
-        if not head.startswith(b"#!python"):
+        if content.size > _MAX_TEXT or stream.read(8) != b"#!python":
             return content, record
-        body = head + stream.read()
-    first, newline, rest = body.partition(b"\n")
-    arguments = first.removeprefix(b"#!pythonw").removeprefix(b"#!python").rstrip(b"\r")
-    data = b"#!" + interpreter.encode() + arguments + newline + rest
+        _, _, rest = stream.read().partition(b"\n")
+    data = b"#!" + interpreter.encode() + b"\n" + rest
     return Bytes(data), _record_hash(data)
 
 
@@ -294,11 +311,18 @@ def _csv(path: str) -> str:
 
 
 def _opened(file: Path) -> zipfile.ZipFile:
+    import errno
     import zipfile
 
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, ValueError) as error:
+    except OSError as error:
+        if error.errno is None or error.errno == errno.EINVAL:  # a seek to where no file has bytes
+            raise UnsafeArchive(
+                f"`{file.name}` is not a valid wheel: {error}", hint="download or build it again"
+            ) from error
+        raise PackagingError(f"cannot read `{file}`: {error.strerror}") from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise UnsafeArchive(
             f"`{file.name}` is not a valid wheel: {error}", hint="download or build it again"
         ) from error
@@ -321,17 +345,14 @@ def _checked_members(archive: zipfile.ZipFile, filename: str, file: Path) -> Ite
     end = 0
     with file.open("rb") as stream:
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-            if info.orig_filename != info.filename:
-                raise UnsafeArchive(
-                    f"`{filename}` has a member whose name holds a NUL or a backslash: {info.orig_filename!r}"
-                )
+            path = _checked_name(info, filename)
             if info.flag_bits & _ENCRYPTED:
-                raise UnsafeArchive(f"`{filename}` has an encrypted member: `{info.filename}`")
-            if (info.external_attr >> 16) & 0o170000 == _SYMLINK:
-                raise UnsafeArchive(
-                    f"`{filename}` has a symbolic link: `{info.filename}`", hint="wheels hold files only"
-                )
-            path = checked_path(info.filename.removesuffix("/"))
+                raise UnsafeArchive(f"`{filename}` has an encrypted member: `{path}`")
+            kind = (info.external_attr >> 16) & 0o170000
+            if kind == _SYMLINK:
+                raise UnsafeArchive(f"`{filename}` has a symbolic link: `{path}`", hint="wheels hold files only")
+            if kind not in _ORDINARY_KINDS:
+                raise UnsafeArchive(f"`{filename}` has a device, socket or pipe: `{path}`")
             if path in seen:
                 raise UnsafeArchive(f"`{filename}` has two members of one name: `{path}`")
             seen.add(path)
@@ -343,6 +364,8 @@ def _checked_members(archive: zipfile.ZipFile, filename: str, file: Path) -> Ite
             total += info.file_size
             if total > MAX_UNZIPPED_SIZE:
                 raise UnsafeArchive(f"`{filename}` unpacks to over {MAX_UNZIPPED_SIZE >> 30} GiB")
+            if not 0 <= info.header_offset < archive.start_dir:
+                raise UnsafeArchive(f"`{filename}` is damaged: no local header for `{path}`")
             offset = _data_offset(stream, info, filename)
             if info.header_offset < end:
                 raise UnsafeArchive(
@@ -366,36 +389,60 @@ def _checked_members(archive: zipfile.ZipFile, filename: str, file: Path) -> Ite
             yield info, member
 
 
-def _data_offset(stream: Any, info: zipfile.ZipInfo, filename: str) -> int:
+def _checked_name(info: zipfile.ZipInfo, filename: str) -> str:
+    name = info.orig_filename  # `filename` is cut at a NUL, and on Windows has its backslashes turned
+    try:
+        path = checked_path(name.removesuffix("/"))
+    except UnsafeArchive as error:
+        raise UnsafeArchive(f"`{filename}` has a member with an unsafe path: {name!r}", hint=error.hint) from None
+    if info.filename != name:
+        raise UnsafeArchive(f"`{filename}` has a member of two names: `{path}` and `{info.filename}`")
+    return path
+
+
+def _data_offset(stream: IO[bytes], info: zipfile.ZipInfo, filename: str) -> int:
+    """Return where the bytes of a member begin; its two headers must agree, or readers would see two wheels in one."""
     stream.seek(info.header_offset)
-    header = stream.read(30)
-    if len(header) != 30 or header[:4] != b"PK\3\4":
+    header = stream.read(_LOCAL_HEADER.size)
+    if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
         raise UnsafeArchive(f"`{filename}` is damaged: no local header for `{info.filename}`")
-    name_length, extra_length = struct.unpack("<2H", header[26:])
-    name = stream.read(name_length)
+    _, _, flags, method, _, _, crc32, compressed, size, name_length, extra_length = _LOCAL_HEADER.unpack(header)
     encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
-    if name != info.orig_filename.encode(encoding, "surrogateescape"):
+    if stream.read(name_length) != info.orig_filename.encode(encoding):
         raise UnsafeArchive(f"`{filename}` names a member differently in its two headers: `{info.filename}`")
-    return int(info.header_offset) + 30 + int(name_length) + int(extra_length)
+    is_told = not flags & _DESCRIPTOR_FOLLOWS
+    if (
+        method != info.compress_type
+        or bool(flags & _ENCRYPTED)
+        or (is_told and crc32 != info.CRC)
+        or (is_told and compressed not in {info.compress_size, _SIZE_ELSEWHERE})
+        or (is_told and size not in {info.file_size, _SIZE_ELSEWHERE})
+    ):
+        raise UnsafeArchive(f"`{filename}` describes a member differently in its two headers: `{info.filename}`")
+    return int(info.header_offset) + _LOCAL_HEADER.size + int(name_length) + int(extra_length)
 
 
 def _is_executable(info: zipfile.ZipInfo) -> bool:
-    return info.create_system == 3 and bool((info.external_attr >> 16) & 0o111)
+    # As pip and uv see it: whatever system the archive says it was made on.
+    return bool((info.external_attr >> 16) & 0o111)
 
 
 def _dist_info_folder(infos: Sequence[tuple[zipfile.ZipInfo, Member]], prefix: str, filename: str) -> str:
-    found = {
-        member.path.split("/")[0]
-        for _, member in infos
-        if "/" in member.path and member.path.split("/")[0].endswith(".dist-info")
-    }
-    matching = sorted(folder for folder in found if _normalised(folder) == _normalised(f"{prefix}.dist-info"))
-    if len(matching) != 1:
+    found = sorted(
+        {
+            top
+            for top, slash, _ in (member.path.partition("/") for _, member in infos)
+            if slash and top.endswith(".dist-info")
+        }
+    )
+    if len(found) > 1:
+        raise UnsafeArchive(f"`{filename}` has more than one `.dist-info` folder: {', '.join(found)}")
+    if not found or _normalised(found[0]) != _normalised(f"{prefix}.dist-info"):
         raise UnsafeArchive(
-            f"`{filename}` has no `{prefix}.dist-info` folder, found: {', '.join(sorted(found)) or 'none'}",
+            f"`{filename}` has no `{prefix}.dist-info` folder, found: {', '.join(found) or 'none'}",
             hint="the wheel was renamed or is damaged; build it again",
         )
-    return matching[0]
+    return found[0]
 
 
 def _normalised(folder: str) -> str:
@@ -410,47 +457,80 @@ def _normalised(folder: str) -> str:
 
 
 def _text(archive: zipfile.ZipFile, path: str, filename: str) -> str:
-    import zipfile
-    import zlib
-
     try:
         info = archive.getinfo(path)
     except KeyError:
         raise UnsafeArchive(
             f"`{filename}` has no `{path}`", hint="it is not a complete wheel; build it again"
         ) from None
-    if info.file_size > 64 << 20:
+    if info.file_size > _MAX_TEXT:
         raise UnsafeArchive(f"`{filename}` has a `{path}` of {info.file_size} bytes")
+    return b"".join(_read_member(archive, info, filename)).decode("utf-8", "replace")
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str) -> Iterator[bytes]:
+    """Yield the bytes of a member of any method; raise `UnsafeArchive` unless they are what its header says."""
+    import zipfile
+    import zlib
+
+    failures: tuple[type[Exception], ...] = (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    )
+    with contextlib.suppress(ImportError):  # a host's Python may lack it; zipfile then says so
+        from lzma import LZMAError
+
+        failures = (*failures, LZMAError)
+    size = 0
     try:
-        return archive.read(info).decode("utf-8", "replace")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        with archive.open(info) as stream:
+            while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                yield chunk
+    except failures as error:
         raise UnsafeArchive(
-            f"`{filename}` is damaged at `{path}`: {error}", hint="download or build it again"
+            f"`{filename}` is damaged at `{info.filename}`: {error}", hint="download or build it again"
         ) from error
+    if size != info.file_size:
+        raise UnsafeArchive(
+            f"`{filename}` is damaged at `{info.filename}`: wrong length", hint="download or build it again"
+        )
 
 
 def _parsed_record(text: str, filename: str) -> dict[str, tuple[str, str]]:
     import csv
+    from io import StringIO
 
     rows: dict[str, tuple[str, str]] = {}
-    for row in csv.reader(text.splitlines()):
-        if not row:
-            continue
-        if len(row) < 3:
-            raise UnsafeArchive(f"`{filename}` has a malformed RECORD line: {','.join(row)!r}")
-        rows[row[0]] = (row[1], row[2])
+    try:
+        for row in csv.reader(StringIO(text, newline="")):
+            if not row:
+                continue
+            if len(row) < 3:
+                raise UnsafeArchive(f"`{filename}` has a malformed RECORD line: {','.join(row)[:200]!r}")
+            if rows.setdefault(row[0], (row[1], row[2])) != (row[1], row[2]):
+                raise UnsafeArchive(f"RECORD of `{filename}` has two rows for `{row[0]}`")
+    except csv.Error as error:
+        raise UnsafeArchive(f"`{filename}` has a malformed RECORD: {error}") from error
     return rows
 
 
 def _wheel_tags(text: str, filename: str) -> tuple[str, ...]:
     tags: list[str] = []
+    has_version = False
     for line in text.splitlines():
         key, _, value = line.partition(":")
         value = value.strip()
-        if key.lower() == "wheel-version" and value.split(".")[0] != "1":
-            raise UnsafeArchive(
-                f"`{filename}` is of wheel format {value}", hint="only format 1 is known; update manylambda"
-            )
+        if key.lower() == "wheel-version":
+            has_version = True
+            if value.split(".")[0] != "1":
+                raise UnsafeArchive(
+                    f"`{filename}` is of wheel format {value}", hint="only format 1 is known; update manylambda"
+                )
         if key.lower() == "tag":
             pythons, abis, platforms = [*value.split("-", 2), "", ""][:3]
             tags.extend(
@@ -459,11 +539,15 @@ def _wheel_tags(text: str, filename: str) -> tuple[str, ...]:
                 for abi in abis.split(".")
                 for platform in platforms.split(".")
             )
+    if not has_version:
+        raise UnsafeArchive(f"`{filename}` has no `Wheel-Version` in its WHEEL file")
     return tuple(tags)
 
 
 def _metadata_fields(text: str) -> dict[str, list[str]]:
-    fields: dict[str, list[str]] = {"requires-python": [], "requires-dist": [], "provides-extra": []}
+    fields: dict[str, list[str]] = {
+        key: [] for key in ("name", "version", "requires-python", "requires-dist", "provides-extra")
+    }
     for line in text.splitlines():
         if not line.strip():
             break  # the headers end here; what follows is the description
@@ -473,26 +557,39 @@ def _metadata_fields(text: str) -> dict[str, list[str]]:
     return fields
 
 
-def _entry_points(archive: zipfile.ZipFile, dist_info: str) -> tuple[EntryPoint, ...]:
+def _refuse_another_identity(fields: Mapping[str, list[str]], name: str, version: str, filename: str) -> None:
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    told_name, told_version = (next(iter(fields[key]), "") for key in ("name", "version"))
+    try:
+        is_same = canonicalize_name(told_name) == name and Version(told_version) == Version(version)
+    except InvalidVersion:
+        is_same = False
+    if not is_same:
+        raise UnsafeArchive(
+            f"METADATA of `{filename}` is of another distribution: {told_name} {told_version}".rstrip(),
+            hint="the wheel was renamed or is damaged; build it again",
+        )
+
+
+def _entry_points(text: str) -> tuple[EntryPoint, ...]:
     import configparser
 
-    try:
-        text = archive.read(f"{dist_info}/entry_points.txt").decode("utf-8", "replace")
-    except KeyError:
-        return ()
-    parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+    # No default section: the usual one would lend its keys to every other.
+    parser = configparser.RawConfigParser(delimiters=("=",), strict=False, default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         parser.read_string(text)
     except configparser.Error:
         return ()
-    points: list[EntryPoint] = []
+    points: dict[str, EntryPoint] = {}
     for section in ("console_scripts", "gui_scripts"):
         for name, reference in parser.items(section) if parser.has_section(section) else ():
-            match = re.match(r"^([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?$", reference.strip())
-            if match and re.match(r"^[\w.-]+$", name):
-                points.append(EntryPoint(name=name, module=match[1], attribute=match[2]))
-    return tuple(sorted(points, key=lambda point: point.name))
+            match = _REFERENCE.match(reference.strip())
+            if match and re.match(r"\w[\w.-]*\Z", name):
+                points.setdefault(name, EntryPoint(name=name, module=match[1], attribute=match[2]))
+    return tuple(points[name] for name in sorted(points))
 
 
 def _verified(
@@ -522,7 +619,8 @@ def _verified_member(member: Member, row: tuple[str, str] | None, file: Path, fi
     from base64 import urlsafe_b64encode
     from hashlib import new, sha256
 
-    algorithm, _, expected = row[0].partition("=") if row else ("", "", "")
+    algorithm, _, expected = row[0].strip().partition("=") if row else ("", "", "")
+    algorithm = algorithm.lower()
     if row and not expected:
         raise UnsafeArchive(f"RECORD of `{filename}` has no hash for `{member.path}`")
     digest = sha256()
@@ -532,7 +630,6 @@ def _verified_member(member: Member, row: tuple[str, str] | None, file: Path, fi
             raise UnsafeArchive(f"RECORD of `{filename}` uses a weak hash for `{member.path}`: {algorithm}")
         other = new(algorithm)
     crc = 0
-    size = 0
     span = Span(file, member.offset, member.compressed_size, member.method, member.crc32, member.size)
     try:
         if member.method not in {STORED, DEFLATED}:
@@ -540,18 +637,14 @@ def _verified_member(member: Member, row: tuple[str, str] | None, file: Path, fi
         with open_content(span) as stream:
             while chunk := stream.read(_CHUNK):
                 crc = zlib.crc32(chunk, crc)
-                size += len(chunk)
                 digest.update(chunk)
                 if other is not None:
                     other.update(chunk)
-    except zlib.error as error:
+    except DamagedContent as error:
+        raise UnsafeArchive(f"`{filename}` is damaged at `{member.path}`: {error.fact}", hint=error.hint) from error
+    if crc != member.crc32:
         raise UnsafeArchive(
-            f"`{filename}` is damaged at `{member.path}`: {error}", hint="download or build it again"
-        ) from error
-    if size != member.size or crc != member.crc32:
-        raise UnsafeArchive(
-            f"`{filename}` is damaged at `{member.path}`: wrong length or checksum",
-            hint="download or build it again",
+            f"`{filename}` is damaged at `{member.path}`: wrong checksum", hint="download or build it again"
         )
     found = urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii")
     told = urlsafe_b64encode(other.digest()).rstrip(b"=").decode("ascii") if other else found
