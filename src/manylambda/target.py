@@ -366,7 +366,7 @@ class Target:
     @property
     def limits(self) -> Mapping[str, int]:
         """Lambda's limits by name, the unit at its end: `unzipped_bytes`, `timeout_seconds`; counts have none."""
-        return _table()["execution_environment"]["limits"]["values"]
+        return MappingProxyType(_table()["execution_environment"]["limits"]["values"])
 
     @property
     def image(self) -> str:
