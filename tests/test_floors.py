@@ -18,7 +18,7 @@ import manylambda
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A room is a module or a folder directly under `manylambda`; a new one needs a floor, here and in the architecture page.
+# A room is a module or folder directly under `manylambda`; a new one needs a floor, here and in the architecture page.
 FLOORS: Final = {
     "errors": 0,
     "progress": 0,
