@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from manylambda.errors import PackagingError, RequestError, UnsafeArchive
 from manylambda.sources.defaults import Default, Defaults, compiled_defaults
 from manylambda.sources.gitignore import Pattern, Rules, path_bytes
-from manylambda.sources.ignored import below, ignore_files_above, ignoring, unreadable, with_ignore_file
+from manylambda.sources.ignored import Level, below, ignore_files_above, ignoring, unreadable, with_ignore_file
 from manylambda.tree import MODE_EXECUTABLE, MODE_FILE, DiskFile, Entry, PackageTree, checked_path
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _has_modules(project: Path) -> bool:
     defaults = compiled_defaults(is_environment=False)
     with _scan(str(project), "") as entries:
         for entry in entries:
-            is_folder = entry.is_dir()
+            is_folder = _is_folder(entry)
             if defaults.find(path_bytes(entry.name), is_folder=is_folder):
                 continue
             if is_folder:
@@ -205,6 +205,8 @@ class _Reader:
         if not any(below(self._project, disk) is not None for _, disk in roots):
             self._skipped = {disk for _, disk in roots}
             self._read_beside(sources)
+        for _, shown in self._entries.values():
+            self._left_out.pop(shown, None)
         return ProjectFiles(
             tree=PackageTree(self._checked_entries()),
             left_out=tuple(self._left_out[path] for path in sorted(self._left_out)),
@@ -241,12 +243,10 @@ class _Reader:
         folder = self._start(self._project, shown="", package="")
         defaults = compiled_defaults(is_environment=False)
         for entry in self._sorted_entries(folder):
-            is_folder = entry.is_dir()
-            if any(below(disk, entry.path) is not None for disk in self._skipped) or defaults.find(
-                path_bytes(entry.name), is_folder=is_folder
-            ):
-                continue
-            self._leave_out(entry.name + ("/" if is_folder else ""), reason)
+            is_folder = _is_folder(entry)
+            if not any(below(disk, entry.path) is not None for disk in self._skipped):
+                row = defaults.find(path_bytes(entry.name), is_folder=is_folder)
+                self._leave_out(entry.name + "/" * is_folder, reason if row is None else row.reason)
         if self._include_outside:
             self._include = self._include_outside
             self._walk(folder._replace(is_barred=True))
@@ -289,7 +289,7 @@ class _Reader:
         is_barred = not is_taken and self._is_barred(folder, seen, row)
         if is_barred:
             is_closed = row is not None and row.is_closed
-            if not (seen.is_folder and self._include and (not is_closed or self._include.namesbelow(seen.glob))):
+            if not (seen.is_folder and self._include and (not is_closed or self._include.names_below(seen.glob))):
                 return None
         disk = self._link_target(folder, seen) if seen.is_link else entry.path
         if seen.is_folder:
