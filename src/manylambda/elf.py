@@ -101,7 +101,7 @@ class Symbol(NamedTuple):
     weak: bool
 
 
-class _Damaged(Exception):  # noqa: N818 - never leaves this module
+class _Damaged(Exception):
     """The file contradicts itself; the text says how."""
 
 
@@ -148,22 +148,7 @@ def symbols(source: IO[bytes]) -> Iterator[Symbol]:
 
     with spooled(source, b"") as stream:
         try:
-            file = ELFFile(stream)
-            table = next(file.iter_sections("SHT_DYNSYM"), None)
-            if table is None:
-                return
-            names = _version_names(file)
-            indexes = next(file.iter_sections("SHT_GNU_versym"), None)
-            for number, symbol in enumerate(table.iter_symbols()):
-                if number and symbol.name:
-                    entry = symbol.entry
-                    index = indexes.get_symbol(number)["ndx"] if indexes is not None else None
-                    yield Symbol(
-                        symbol.name,
-                        names.get(index & 0x7FFF) if isinstance(index, int) else None,
-                        entry["st_shndx"] != "SHN_UNDEF",
-                        entry["st_info"]["bind"] == "STB_WEAK",
-                    )
+            yield from _dynamic_symbols(ELFFile(stream))
         except (ELFError, *_PARSER_FAILURES):
             return
 
@@ -201,7 +186,8 @@ def from_json(data: Mapping[str, Any]) -> NativeFile:
     if "format" in data:
         return ForeignFile(format=data["format"], machines=tuple(data["machines"]))
     # A list where a tuple belongs is what JSON makes of it; everything else is as it was.
-    return ElfFile(**{name: tuple(value) if type(value) is list else value for name, value in data.items()})
+    fields: dict[str, Any] = {name: tuple(value) if type(value) is list else value for name, value in data.items()}
+    return ElfFile(**fields)
 
 
 _ELF_DEFAULTS: Final[Mapping[str, object]] = {
@@ -431,17 +417,40 @@ def _property_bits(data: Any) -> int:
     return int.from_bytes(bytes(data), "little")
 
 
+def _dynamic_symbols(file: ELFFile) -> Iterator[Symbol]:
+    from elftools.elf.gnuversions import GNUVerSymSection
+    from elftools.elf.sections import SymbolTableSection
+
+    names = _version_names(file)
+    indexes = next(file.iter_sections("SHT_GNU_versym"), None)
+    for table in file.iter_sections("SHT_DYNSYM"):
+        assert isinstance(table, SymbolTableSection)
+        for number, symbol in enumerate(table.iter_symbols()):
+            if not symbol.name:
+                continue
+            index = indexes.get_symbol(number)["ndx"] if isinstance(indexes, GNUVerSymSection) else None
+            yield Symbol(
+                symbol.name,
+                names.get(index & 0x7FFF) if isinstance(index, int) else None,
+                symbol.entry["st_shndx"] != "SHN_UNDEF",
+                symbol.entry["st_info"]["bind"] == "STB_WEAK",
+            )
+
+
 def _version_names(file: ELFFile) -> dict[int, str]:
+    from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
+
     names: dict[int, str] = {}
-    for section in file.iter_sections("SHT_GNU_verneed"):
-        for _, versions in section.iter_versions():
-            for version in versions:
-                names[version["vna_other"] & 0x7FFF] = version.name
-    for section in file.iter_sections("SHT_GNU_verdef"):
-        for definition, auxiliaries in section.iter_versions():
-            first = next(iter(auxiliaries), None)
-            if first is not None and not definition["vd_flags"] & _VERSION_BASE:
-                names[definition["vd_ndx"]] = first.name
+    for section in file.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for _, versions in section.iter_versions():
+                for version in versions:
+                    names[version["vna_other"] & 0x7FFF] = version.name
+        elif isinstance(section, GNUVerDefSection):
+            for definition, auxiliaries in section.iter_versions():
+                first = next(iter(auxiliaries), None)
+                if first is not None and not definition["vd_flags"] & _VERSION_BASE:
+                    names[definition["vd_ndx"]] = first.name
     return names
 
 

@@ -189,6 +189,7 @@ class _Loader:
         """Load breadth first from `root` into an empty process; return the files of the package that got loaded."""
         file = self._files[root]
         queue = [_Object(root, file, (root,), self._rpath(root, file))]
+        paths = {root}
         loaded: dict[str, str] = {basename(root): root}
         if file.soname is not None:
             loaded[file.soname] = root
@@ -204,15 +205,14 @@ class _Loader:
                 self._record(one, soname, Outcome.BUNDLED, provider)
                 found = self._files[provider]
                 loaded[soname] = provider
-                if provider in {each.path for each in queue}:
+                if provider in paths:
                     continue
                 if found.soname is not None:
                     loaded.setdefault(found.soname, provider)
-                inherited = () if found.runpath else one.rpath
-                queue.append(
-                    _Object(provider, found, (*one.chain, provider), (*self._rpath(provider, found), *inherited))
-                )
-        return {one.path for one in queue}
+                rpath = (*self._rpath(provider, found), *one.rpath)
+                queue.append(_Object(provider, found, (*one.chain, provider), rpath))
+                paths.add(provider)
+        return paths
 
     def _search(self, one: _Object, soname: str) -> str | None:
         """Return the file of the package that is loaded for `soname`; None when it is the runtime's, or nowhere."""

@@ -1,0 +1,39 @@
+"""The rules of the audit, one function each; `ALL` is what a build and `manylambda audit` apply.
+
+A rule is a line here, a function in the file of its family, a section in `docs/reference/rules.md`, and a good and a
+bad example in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from manylambda.audit import Rule
+from manylambda.rules import distributions, loading, package
+
+ALL: Final[tuple[Rule, ...]] = (
+    Rule("wrong-machine", loading.wrong_machine),
+    Rule("foreign-binary", loading.foreign_binary),
+    Rule("musl-linked", loading.musl_linked),
+    Rule("glibc-too-new", loading.glibc_too_new),
+    Rule("symbol-version-missing", loading.symbol_version_missing),
+    Rule("library-missing", loading.library_missing),
+    Rule("library-shadowed", loading.library_shadowed),
+    Rule("abi-tag-mismatch", loading.abi_tag_mismatch),
+    Rule("cpu-level-too-high", loading.cpu_level_too_high),
+    Rule("executable-stack", loading.executable_stack),
+    Rule("wheel-tag-mismatch", distributions.wheel_tag_mismatch),
+    Rule("requires-python", distributions.requires_python),
+    Rule("distribution-missing", distributions.distribution_missing),
+    Rule("distribution-conflict", distributions.distribution_conflict),
+    Rule("pure-fallback", distributions.pure_fallback),
+    Rule("zip-too-large", package.zip_too_large),
+    Rule("unzipped-too-large", package.unzipped_too_large),
+    Rule("too-many-layers", package.too_many_layers),
+    Rule("path-collision", package.path_collision),
+    Rule("stdlib-shadowed", package.stdlib_shadowed),
+    Rule("bytecode-stale", package.bytecode_stale),
+    Rule("secret-file", package.secret_file),
+    Rule("runtime-deprecated", package.runtime_deprecated),
+    Rule("runtime-preview", package.runtime_preview),
+)

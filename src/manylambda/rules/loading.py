@@ -1,0 +1,431 @@
+"""Rules about native files: the loader of the runtime must be able to load them, and must find what they need.
+
+A file that fails to be a file of the target at all (another machine, system, C library or interpreter) is told once, by
+the first of the rules it breaks; what it would need besides is not asked.
+"""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from posixpath import basename, dirname
+from typing import TYPE_CHECKING, Final, cast
+
+from manylambda.audit import PROJECT, Finding, Severity
+from manylambda.elf import ElfFile, ForeignFile, Malformed, symbols
+from manylambda.linkage import Outcome, fits, imports_tag, is_loadable, module_file, musl_sign
+from manylambda.rules.requirements import required_name
+from manylambda.tree import open_content, read_content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from manylambda.audit import Subject
+    from manylambda.elf import NativeFile
+    from manylambda.linkage import Link, VersionFault
+    from manylambda.tree import Entry
+
+_EXPLAINED_SIZE: Final = 16 << 20
+_EXPLAINED_FILES: Final = 3
+_READ_SIZE: Final = 1 << 20
+
+
+def wrong_machine(subject: Subject) -> Iterator[Finding]:
+    """Find ELF files of another processor."""
+    machine = subject.target.machine
+    for path, native in subject.natives.items():
+        if not isinstance(native, ElfFile) or not native.is_loaded_by_linux or fits(native, subject.target):
+            continue
+        found = native.machine if native.bits == 64 else f"{native.machine} ({native.bits} bit)"
+        yield _finding(
+            subject,
+            "wrong-machine",
+            _stranger(subject, path, native),
+            path,
+            f"is for {found}, the target is {machine}",
+            f"install the wheels for the target: `manylambda build -t {subject.target}` does",
+        )
+
+
+def foreign_binary(subject: Subject) -> Iterator[Finding]:
+    """Find Mach-O and PE files, and files that are no usable ELF file although they should be."""
+    for path, native in subject.natives.items():
+        if isinstance(native, ForeignFile):
+            system = "macOS" if native.format == "Mach-O" else "Windows"
+            yield _finding(
+                subject,
+                "foreign-binary",
+                _stranger(subject, path, native),
+                path,
+                f"is a {native.format} file ({', '.join(native.machines)}) for {system}",
+                f"install the wheels for the target: `manylambda build -t {subject.target}` does",
+            )
+        elif isinstance(native, Malformed):
+            yield _finding(
+                subject,
+                "foreign-binary",
+                Severity.ERROR if module_file(basename(path)) or ".so" in basename(path) else Severity.NOTE,
+                path,
+                f"cannot be loaded: {native.reason}",
+                "install the distribution again, or build the package again",
+            )
+
+
+def musl_linked(subject: Subject) -> Iterator[Finding]:
+    """Find files that were linked against musl, the C library of Alpine Linux."""
+    for path, native in subject.natives.items():
+        if isinstance(native, ElfFile) and fits(native, subject.target) and (sign := musl_sign(native)):
+            yield _finding(
+                subject,
+                "musl-linked",
+                _unless_beside(subject, path),
+                path,
+                f"needs `{sign}`: it was built for musl (Alpine), the runtime has glibc",
+                f"install the manylinux wheel: `manylambda build -t {subject.target}` does",
+            )
+
+
+def abi_tag_mismatch(subject: Subject) -> Iterator[Finding]:
+    """Find extension modules that the target's interpreter does not look for, by their file name."""
+    wanted = "cpython-{}{}".format(*subject.target.python)
+    for path, native in subject.natives.items():
+        if not isinstance(native, ElfFile) or not fits(native, subject.target) or musl_sign(native):
+            continue
+        module = module_file(basename(path))
+        if module is None or imports_tag(module.tag, subject.target):
+            continue
+        yield _finding(
+            subject,
+            "abi-tag-mismatch",
+            _unless_beside(subject, path),
+            path,
+            f"is built for `{module.tag}`, the runtime looks for `{wanted}`: "
+            f"the module `{_module_name(subject, path)}` will be missing",
+            f"install the wheels for the target: `manylambda build -t {subject.target}` does",
+        )
+
+
+def glibc_too_new(subject: Subject) -> Iterator[Finding]:
+    """Find files that need symbols of a newer glibc than the runtime has."""
+    explained = 0
+    for path, faults in _faults_by_file(subject, glibc=True).items():
+        versions = sorted((fault.version for fault in faults), key=_version_key)
+        why = ""
+        entry = subject.entries.get(path)
+        if entry is not None and entry.content.size <= _EXPLAINED_SIZE and explained < _EXPLAINED_FILES:
+            explained += 1
+            with open_content(entry.content) as stream:
+                names = sorted({one.name for one in symbols(stream) if one.version in versions and not one.defined})
+            if names:
+                why = f" (for {_listed([f'`{name}`' for name in names], 3)})"
+        yield _finding(
+            subject,
+            "glibc-too-new",
+            _severity(subject, path),
+            path,
+            f"needs `{versions[-1]}`{why}, the runtime has glibc {subject.target.glibc}",
+            _glibc_hint(subject, path, versions[-1]),
+        )
+
+
+def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
+    """Find files that need a symbol version which the library that gets loaded does not define."""
+    for path, faults in _faults_by_file(subject, glibc=False).items():
+        by_library: dict[tuple[str, str | None], list[str]] = {}
+        for fault in faults:
+            by_library.setdefault((fault.soname, fault.provider), []).append(fault.version)
+        for (soname, provider), versions in by_library.items():
+            versions.sort(key=_version_key)
+            listed = _listed([f"`{version}`" for version in reversed(versions)], 3)
+            if provider is not None:
+                yield _finding(
+                    subject,
+                    "symbol-version-missing",
+                    _severity(subject, path),
+                    path,
+                    f"needs {listed} of `{soname}`, which the bundled `{subject.shown(provider)}` does not define",
+                    "the two come from different builds: install both from one release, or remove the bundled library",
+                )
+                continue
+            lately = all(subject.target.defines(version, level="current") is not False for version in versions)
+            yield _finding(
+                subject,
+                "symbol-version-missing",
+                _severity(subject, path, worst=Severity.WARNING if lately else Severity.ERROR),
+                path,
+                f"needs {listed} of `{soname}`, which "
+                + ("only newer copies of the runtime define" if lately else "the runtime's does not define"),
+                "keep the function's runtime version on automatic updates"
+                if lately
+                else "choose an older release of the distribution, or a newer runtime",
+            )
+
+
+def library_missing(subject: Subject) -> Iterator[Finding]:
+    """Find needed libraries that neither the runtime nor the package has, or that no search path leads to."""
+    missing: dict[tuple[str | None, str, Severity], list[Link]] = {}
+    for link in subject.linkage.links:
+        if link.outcome is Outcome.MISSING:
+            severity = _severity(subject, link.chain[0], link.needer)
+        elif link.outcome is Outcome.UNREACHED:
+            severity = Severity.WARNING if _may_be_preloaded(subject, link) else _severity(subject, link.chain[0])
+        else:
+            continue
+        missing.setdefault((subject.distribution_of(link.needer), link.soname, severity), []).append(link)
+    for (distribution, soname, severity), links in missing.items():
+        # A module that an import names tells more than a plug-in that nobody asked for.
+        first = min(links, key=lambda link: (module_file(basename(link.chain[0])) is None, len(link.chain), link.chain))
+        others = len({link.needer for link in links}) - 1
+        chain = " -> ".join(subject.shown(path) for path in first.chain)
+        if first.outcome is Outcome.MISSING:
+            message = f"needs `{soname}`, which neither the runtime nor the package has"
+            hint = _dispensable(subject, first.chain[0]) or _cure(distribution, soname)
+        else:
+            assert first.provider is not None
+            message = (
+                f"needs `{soname}`, which lies in `{subject.shown(first.provider)}`, where the loader does not look"
+            )
+            hint = (
+                "it loads only if something loaded that library before, as some do: `manylambda trial` proves it"
+                if severity is Severity.WARNING
+                else "put the library into the folder `lib/` of the package, which the loader searches"
+            )
+        if len(first.chain) > 1:
+            message += f" (loaded by {chain})"
+        if others:
+            message += f"; {others} more file{'s' * (others > 1)} of it need{'s' * (others == 1)} it too"
+        yield _finding(subject, "library-missing", severity, first.needer, message, hint)
+
+
+def library_shadowed(subject: Subject) -> Iterator[Finding]:
+    """Find bundled libraries that lose to the runtime's copy of the same name."""
+    told: set[str] = set()
+    for link in subject.linkage.links:
+        if link.shadowed is None or link.shadowed in told:
+            continue
+        told.add(link.shadowed)
+        yield _finding(
+            subject,
+            "library-shadowed",
+            Severity.WARNING,
+            link.shadowed,
+            f"is not what `{subject.shown(link.needer)}` gets: the runtime's own `{link.soname}` comes first",
+            "leave it out, or rename it as `auditwheel repair` does; only DT_RPATH comes before the runtime's folders",
+        )
+
+
+def cpu_level_too_high(subject: Subject) -> Iterator[Finding]:
+    """Find files marked as needing x86-64-v3 or v4."""
+    for path, native in subject.natives.items():
+        if isinstance(native, ElfFile) and native.isa_level >= 3 and is_loadable(path, native, subject.target):
+            certain = native.isa_level >= 4
+            yield _finding(
+                subject,
+                "cpu-level-too-high",
+                _severity(subject, path, worst=Severity.ERROR if certain else Severity.WARNING),
+                path,
+                f"needs a processor of level x86-64-v{native.isa_level}"
+                + (", which Lambda does not promise" if certain else "; Lambda offers AVX2 but promises no level"),
+                "choose a build for x86-64-v2 or older",
+            )
+
+
+def executable_stack(subject: Subject) -> Iterator[Finding]:
+    """Find shared objects that ask for an executable stack."""
+    for path, native in subject.natives.items():
+        if (
+            isinstance(native, ElfFile)
+            and native.executable_stack
+            and native.kind == "shared"
+            and is_loadable(path, native, subject.target)
+        ):
+            yield _finding(
+                subject,
+                "executable-stack",
+                Severity.WARNING,
+                path,
+                "asks for an executable stack, which hardened systems and glibc 2.41 and newer refuse",
+                "build it with `-Wl,-z,noexecstack`",
+            )
+
+
+def _finding(subject: Subject, rule: str, severity: Severity, path: str, *told: str) -> Finding:
+    message, hint = told
+    return Finding(
+        rule=rule,
+        severity=severity,
+        path=subject.shown(path),
+        distribution=subject.distribution_of(path),
+        message=message,
+        hint=hint,
+    )
+
+
+def _stranger(subject: Subject, path: str, native: NativeFile) -> Severity:
+    """Say how much a file of another machine or system matters.
+
+    Some distributions bring programs and libraries for several systems and choose at run time. So such a file is only
+    an error where it is there to be imported, or where its distribution is not for the target at all.
+    """
+    if module_file(basename(path)) is not None:
+        return _unless_beside(subject, path)
+    origin = subject.distribution_of(path)
+    if origin is not None:
+        distribution = subject.by_name.get(origin)
+        if distribution is not None and distribution.tags:
+            fitting = subject.target.rank(distribution.tags) is not None
+            return Severity.NOTE if fitting or _has_own_natives(subject, origin) else Severity.ERROR
+        if _has_own_natives(subject, origin):
+            return Severity.NOTE
+    return Severity.ERROR if isinstance(native, ElfFile) and native.kind == "shared" else Severity.WARNING
+
+
+def _has_own_natives(subject: Subject, origin: str) -> bool:
+    return any(
+        fits(native, subject.target) and subject.distribution_of(path) == origin
+        for path, native in subject.natives.items()
+    )
+
+
+def _unless_beside(subject: Subject, path: str) -> Severity:
+    """Return a warning where the module can be had from another file in the same folder, else an error."""
+    module = module_file(basename(path))
+    if module is None:
+        return Severity.ERROR
+    folder = dirname(path)
+    if f"{folder}/{module.module}.py" in subject.entries:
+        return Severity.WARNING
+    for other, native in subject.natives.items():
+        beside = module_file(basename(other)) if dirname(other) == folder else None
+        if beside is not None and beside.module == module.module and is_loadable(other, native, subject.target):
+            return Severity.WARNING
+    return Severity.ERROR
+
+
+def _severity(subject: Subject, *paths: str, worst: Severity = Severity.ERROR) -> Severity:
+    """Return `worst`, or less where one of the files is a program, or one that its distribution can do without."""
+    if any(_dispensable(subject, path) is not None for path in paths):
+        return Severity.NOTE
+    natives = (subject.natives[path] for path in paths)
+    if any(isinstance(native, ElfFile) and native.kind == "executable" for native in natives):
+        return Severity.WARNING
+    return worst
+
+
+def _dispensable(subject: Subject, path: str) -> str | None:
+    """Say why the distribution of a file can do without it, where the table knows."""
+    origin, shown = subject.distribution_of(path), subject.shown(path)
+    for one in _cures()["optional"]:
+        if one["distribution"] == origin and fnmatchcase(shown, f"*{one['path']}"):
+            return one["why"]
+    return None
+
+
+def _module_name(subject: Subject, path: str) -> str:
+    module = module_file(basename(path))
+    assert module is not None
+    folder = dirname(subject.shown(path)).removeprefix("/opt/")
+    for site in subject.site_folders(in_layer=True)[::-1]:
+        folder = f"{folder}/".removeprefix(site).rstrip("/")
+    return f"{folder}/{module.module}".lstrip("/").replace("/", ".")
+
+
+def _faults_by_file(subject: Subject, *, glibc: bool) -> Mapping[str, list[VersionFault]]:
+    found: dict[str, list[VersionFault]] = {}
+    for fault in subject.linkage.version_faults:
+        if (fault.provider is None and fault.version.startswith("GLIBC_")) is glibc:
+            found.setdefault(fault.needer, []).append(fault)
+    return found
+
+
+def _version_key(version: str) -> tuple[str, tuple[int, ...], str]:
+    namespace, _, number = version.partition("_")
+    parts = number.split(".")
+    return namespace, tuple(int(part) if part.isdecimal() else 1 << 30 for part in parts), number
+
+
+def _listed(items: Sequence[str], most: int) -> str:
+    shown = ", ".join(items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+def _glibc_hint(subject: Subject, path: str, version: str) -> str:
+    target = subject.target
+    if subject.distribution_of(path) is None:
+        return f"it was built on a newer system: build it for {target.machine} with glibc {target.glibc} or older"
+    platform = f"manylinux_{target.glibc.major}_{target.glibc.minor}"
+    hint = f"choose a release with a wheel for {platform} or older: `manylambda lock -t {target}` does"
+    newer = target.glibc < (2, 34) and _version_key(version)[1] <= (2, 34)
+    return hint + ("; or use python3.12 or newer, which has glibc 2.34" if newer else "")
+
+
+def _may_be_preloaded(subject: Subject, link: Link) -> bool:
+    """Whether there is a sign that something loads the library before the file that needs it is loaded.
+
+    Wheels that share libraries rely on it: torchvision imports torch first, CUDA wheels call `ctypes.CDLL`. The sign is
+    a library that another file of the distribution, or of one it requires, does reach, or Python code there that loads
+    libraries by hand.
+    """
+    assert link.provider is not None
+    own = subject.distribution_of(link.needer)
+    holder = subject.distribution_of(link.provider)
+    family = {own or PROJECT} | (_requirements(subject, own) if own is not None else frozenset())
+    if (holder or PROJECT) not in family:
+        return False
+    if any(one.provider == link.provider and one.outcome is Outcome.BUNDLED for one in subject.linkage.links):
+        return True
+    return any(
+        entry.origin in family and entry.path.endswith(".py") and _loads_by_hand(entry)
+        for entry in subject.entries.values()
+    )
+
+
+def _loads_by_hand(entry: Entry) -> bool:
+    if entry.content.size > _READ_SIZE:
+        return False
+    text = read_content(entry.content)
+    return b"CDLL(" in text or b"LoadLibrary(" in text or b"RTLD_GLOBAL" in text
+
+
+def _requirements(subject: Subject, name: str) -> frozenset[str]:
+    """Return the names that a distribution requires, directly or not, whatever the markers say."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        distribution = subject.by_name.get(waiting.pop())
+        for text in distribution.requires if distribution is not None else ():
+            required = required_name(text)
+            if required is not None and required not in found:
+                found.add(required)
+                waiting.append(required)
+    return frozenset(found)
+
+
+def _cure(distribution: str | None, soname: str) -> str:
+    cures = _cures()
+    known = cures["distributions"].get(distribution or "") or cures["libraries"].get(soname)
+    return (
+        known or f"choose a build that brings `{soname}`, or put it into the folder `lib/` of the package or of a layer"
+    )
+
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class _Optional(TypedDict):
+        distribution: str
+        path: str
+        why: str
+
+    class _Cures(TypedDict):
+        distributions: dict[str, str]
+        libraries: dict[str, str]
+        optional: list[_Optional]
+
+
+@lru_cache(maxsize=1)
+def _cures() -> _Cures:
+    path = Path(__file__).parent.parent / "data" / "cures.json"
+    return cast("_Cures", json.loads(path.read_text(encoding="utf-8")))
