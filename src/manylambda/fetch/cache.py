@@ -151,7 +151,7 @@ class Cache:
         `kind` is a word, `version` is that of the document's shape, `key` is any text (best a sha256).
         """
         name = _fact_name(key)
-        body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        body = json.dumps(document, separators=(",", ":")).encode("ascii")
         try:
             temporary = self.incoming(unique_name())
             try:
@@ -242,7 +242,7 @@ def _size(path: Path) -> int:
 
 def _fact_name(key: str) -> str:
     # Upper case would be another key on one file system and the same one on the next.
-    return key if re.fullmatch(r"[0-9a-z][0-9a-z_-]{3,127}", key) else hashlib.sha256(key.encode()).hexdigest()
+    return key if re.fullmatch(r"[0-9a-z][0-9a-z_-]{3,127}", key) else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def _checksum(kind: str, version: int, name: str, body: bytes) -> bytes:

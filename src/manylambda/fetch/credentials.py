@@ -198,7 +198,7 @@ class Credentials:
             entry = self._netrc.hosts.get(host)
             if entry is None and not redirected:
                 entry = self._netrc.hosts.get("default")
-        if entry is None or entry[2] is None or (user is not None and user != entry[0]):
+        if entry is None or (user is not None and user != entry[0]):
             return None
         return _Login(user=entry[0], password=entry[2], source="netrc")
 

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from manylambda.errors import FetchError, HashMismatch, NotCached
 from manylambda.fetch.cache import hash_file, unique_name
 from manylambda.fetch.client import Client, HttpSettings, TransientError
-from manylambda.fetch.credentials import strip_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +58,7 @@ def fetch_all(
     it was. What is fetched is always hashed on its way. With `offline` only files of this machine are read. Raises
     NotCached, HashMismatch or FetchError; whatever was fetched until then stays and is not fetched again.
     """
-    paths = _present(downloads, cache, offline=offline, verify=verify)
+    paths = _present(downloads, cache, credentials, offline=offline, verify=verify)
     wanted: dict[tuple[str, str], Download] = {}
     for download in downloads:
         if download not in paths:
@@ -88,7 +87,9 @@ def fetch_all(
     return result
 
 
-def _present(downloads: Sequence[Download], cache: Cache, *, offline: bool, verify: bool) -> dict[Download, Path]:
+def _present(
+    downloads: Sequence[Download], cache: Cache, credentials: Credentials, *, offline: bool, verify: bool
+) -> dict[Download, Path]:
     """Find what the cache has."""
     paths: dict[Download, Path] = {}
     hashes: dict[Path, str] = {}
@@ -96,7 +97,7 @@ def _present(downloads: Sequence[Download], cache: Cache, *, offline: bool, veri
         cache.wheel_path(download.sha256 or "0" * 64, download.filename)  # refuse a bad name before anything happens
         sha256 = download.sha256
         if sha256 is None and offline:
-            sha256 = _remembered(download, cache)
+            sha256 = _remembered(download, cache, credentials)
         if sha256 is None:
             continue
         path = cache.wheel_path(sha256, download.filename)
@@ -119,8 +120,8 @@ def _is_there(path: Path, size: int | None) -> bool:
     return size is None or found == size
 
 
-def _remembered(download: Download, cache: Cache) -> str | None:
-    sha256 = cache.read_facts(_POINTER, 1, strip_userinfo(download.url))
+def _remembered(download: Download, cache: Cache, credentials: Credentials) -> str | None:
+    sha256 = cache.read_facts(_POINTER, 1, credentials.redact(download.url))
     return sha256 if isinstance(sha256, str) else None
 
 
@@ -261,7 +262,7 @@ class _Transfer:
             path = self._cache.keep(temporary, sha256, self._download.filename)
         finally:
             temporary.unlink(missing_ok=True)
-        self._cache.write_facts(_POINTER, 1, strip_userinfo(self._download.url), sha256)
+        self._cache.write_facts(_POINTER, 1, self._credentials.redact(self._download.url), sha256)
         return path
 
     def _stream(self, partial: _Partial, task: Task) -> None:
@@ -270,7 +271,7 @@ class _Transfer:
         meter = _Meter(task)
         meter.reached(partial.size)
         while True:
-            if download.size is None or partial.size != download.size or download.sha256 != partial.sha256:
+            if partial.sha256 != download.sha256:
                 self._client.persist(
                     download.filename,
                     download.url,
