@@ -165,14 +165,18 @@ def newest_that_runs(files: Iterable[IndexFile], target: Target, *, allow_linux:
     return str(best) if best else None
 
 
-def versions_without(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> tuple[str, ...]:
-    """Give the versions that have wheels, none of which the target can load."""
-    loads: dict[str, bool] = {}
+def versions_too_new(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> tuple[str, ...]:
+    """Give the versions of which only the glibc (or a `linux_*` tag) stands between wheel and target.
+
+    A resolver that knows another glibc would take them.
+    """
+    reasons: dict[str, set[Reason | None]] = {}
     for file in files:
         if file.is_wheel and file.version is not None:
-            fits = wheel_fit(file.filename, target, allow_linux=allow_linux) is not None
-            loads[file.version] = loads.get(file.version, False) or fits
-    return tuple(sorted(version for version, fits in loads.items() if not fits))
+            refused = wheel_refusal(file.filename, target, allow_linux=allow_linux)
+            reasons.setdefault(file.version, set()).add(refused.reason if refused else None)
+    near = {Reason.GLIBC, Reason.LINUX_TAG}
+    return tuple(sorted(version for version, found in reasons.items() if None not in found and found & near))
 
 
 def describe(wheels: Iterable[IndexFile]) -> str:
@@ -249,7 +253,7 @@ def _listed(words: set[str]) -> str:
     for word in ordered:
         head, _, tail = word.partition(" ")
         shown.append(tail if tail and head == last and head in {"CPython", "PyPy", "Python"} else word)
-        last = head
+        last = head if head != "..." else last
     return ", ".join(shown)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -55,7 +56,7 @@ class IndexFile:
 
 
 class IndexClient:
-    """Asks the configured indexes, each project once. Close it, or use it as a context."""
+    """Asks the configured indexes, each project once. Close it, or use it as a context. Safe for several threads."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class IndexClient:
         self.credentials = credentials or _Credentials.from_settings(environment, settings.index_urls)
         self._offline = offline
         self._client: Client | None = None
+        self._opening = Lock()
         self._known: dict[str, tuple[IndexFile, ...]] = {}
 
     def __enter__(self) -> Self:
@@ -150,10 +152,12 @@ class IndexClient:
 
         if self._offline:
             raise NotCached(f"cannot ask an index offline: `{self.credentials.redact(url)}`")
-        if self._client is None:
-            self._client = Client(HttpSettings.from_environment(self._environment), self.credentials)
-            self._client.__enter__()
-        page = read_text(url, credentials=self.credentials, headers={"Accept": INDEX_PAGE}, client=self._client)
+        with self._opening:
+            if self._client is None:
+                self._client = Client(HttpSettings.from_environment(self._environment), self.credentials)
+                self._client.__enter__()
+            client = self._client
+        page = read_text(url, credentials=self.credentials, headers={"Accept": INDEX_PAGE}, client=client)
         return page.text, page.url
 
 

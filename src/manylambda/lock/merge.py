@@ -78,7 +78,7 @@ def marker_for(chosen: Collection[Target], every: Collection[Target]) -> str | N
 
 
 def _identity(package: Package) -> tuple[object, ...]:
-    """What two targets must share to share an entry."""
+    """Give what two targets must share to share an entry."""
     if package.directory is not None:
         return ("directory", package.directory.path, package.directory.subdirectory)
     if package.archive is not None:
@@ -90,7 +90,7 @@ def _identity(package: Package) -> tuple[object, ...]:
 
 
 def _place(package: Package) -> tuple[bool, object, str]:
-    """Where an entry stands among those of its name."""
+    """Give the place of an entry among those of its name."""
     return (package.version is None, package.version or 0, repr(_identity(package)))
 
 

@@ -61,7 +61,7 @@ def rebase(pylock: Pylock, old: Path, new: Path) -> Pylock:
     """Rewrite the relative paths of a lock for another folder. Absolute paths become relative where they can."""
     import dataclasses
 
-    def moved(part: Any) -> Any:  # noqa: ANN401
+    def moved(part: Any) -> Any:
         if part is None or part.path is None:
             return part
         return dataclasses.replace(part, path=relative_path(old / part.path, new))
