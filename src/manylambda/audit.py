@@ -8,7 +8,6 @@ elsewhere.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -59,8 +58,7 @@ class Severity(Enum):
     """Good to know."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What one rule has to say about one thing."""
 
     rule: str
@@ -85,8 +83,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """All findings about a package, worst first, and what was looked at."""
 
     target: str
@@ -97,14 +94,18 @@ class Report:
     unzipped_size: int
     """Bytes, layers included: what Lambda counts."""
 
-    def count(self, severity: Severity) -> int:
+    def number_of(self, severity: Severity) -> int:
         """Return how many findings have this severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
     @property
     def has_errors(self) -> bool:
         """Whether the package will not load as it is."""
-        return self.count(Severity.ERROR) > 0
+        return self.number_of(Severity.ERROR) > 0
+
+    def fails(self, threshold: Literal["error", "warning"]) -> bool:
+        """Whether a finding is at or over `threshold`."""
+        return self.has_errors or (threshold == "warning" and self.number_of(Severity.WARNING) > 0)
 
     def to_json(self, path: str) -> dict[str, Any]:
         """Return the document of `manylambda audit --format json`; `path` is what the user named."""
@@ -114,9 +115,9 @@ class Report:
             "path": path,
             "findings": [finding.to_json() for finding in self.findings],
             "summary": {
-                "errors": self.count(Severity.ERROR),
-                "warnings": self.count(Severity.WARNING),
-                "notes": self.count(Severity.NOTE),
+                "errors": self.number_of(Severity.ERROR),
+                "warnings": self.number_of(Severity.WARNING),
+                "notes": self.number_of(Severity.NOTE),
                 "shared_objects": self.shared_objects,
                 "files": self.files,
                 "unzipped_size": self.unzipped_size,
@@ -159,8 +160,7 @@ class Distribution(Protocol):
         """The name of its `.dist-info` folder."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstalledDistribution:
+class InstalledDistribution(NamedTuple):
     """A distribution as the metadata in a package tells it."""
 
     name: str
@@ -171,8 +171,7 @@ class InstalledDistribution:
     dist_info: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PureFallback:
+class PureFallback(NamedTuple):
     """A pure wheel that a lock chose although the same release has compiled ones, none of them for the target."""
 
     distribution: str
@@ -181,8 +180,7 @@ class PureFallback:
     """Platforms that have a compiled wheel."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Package:
+class Package(NamedTuple):
     """A package that some tool made, opened for reading."""
 
     tree: PackageTree
@@ -525,7 +523,7 @@ def _open_zip(path: Path) -> Package:
         raise UnsafeArchive(f"`{path.name}` is not a valid zip: {error}", hint="build or download it again") from error
     _follow(symlinks, entries)
     package = _package(entries, symlinks, zipped_size=path.stat().st_size)
-    return replace(package, kind="wheel") if path.suffix == ".whl" else package
+    return package._replace(kind="wheel") if path.suffix == ".whl" else package
 
 
 def _zip_content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, stream: Any) -> Span | Bytes:
@@ -557,11 +555,8 @@ def _follow(symlinks: Mapping[str, str], entries: dict[str, Entry]) -> None:
             entries[link] = entries[where]._replace(path=link)
 
 
-_DATA: Final = re.compile(r"[^/]+\.data/(?:purelib|platlib|data)/")
-
-
 def _as_installed(path: str) -> str:
-    return _DATA.sub("", path, count=1) if ".data/" in path else path
+    return re.sub(r"[^/]+\.data/(?:purelib|platlib|data)/", "", path, count=1) if ".data/" in path else path
 
 
 def _package(entries: dict[str, Entry], symlinks: Mapping[str, str], *, zipped_size: int | None) -> Package:

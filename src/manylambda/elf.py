@@ -7,8 +7,7 @@ stripped file does not have and a hostile one may lie in. Knows nothing of Lambd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -42,12 +41,15 @@ _X86_ISA_NEEDED: Final = 0xC000_8002
 _VERSION_WEAK, _VERSION_BASE = 2, 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ElfFile:
+# NamedTuples and not dataclasses, here and in the rooms that build on it: making a class of the latter takes five times
+# as long, and the audit of a package whose facts are known is little more than a start-up.
+class ElfFile(NamedTuple):
     """What the Linux loader sees of a file."""
 
     machine: str
     """As `uname -m` says it: `x86_64`, `aarch64`; `cuda`, `bpf` for code of other processors."""
+    version_needs: Mapping[str, Mapping[str, bool]]
+    """Library -> symbol version -> whether the need is weak."""
     bits: int = 64
     little_endian: bool = True
     kind: str = "shared"
@@ -58,8 +60,6 @@ class ElfFile:
     needed: tuple[str, ...] = ()
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
-    version_needs: Mapping[str, Mapping[str, bool]]
-    """Library -> symbol version -> whether the need is weak."""
     version_definitions: tuple[str, ...] = ()
     isa_level: int = 0
     """N of the x86-64-vN that the file says it needs; 0 where it says nothing."""
@@ -73,8 +73,7 @@ class ElfFile:
         return self.kind in {"shared", "executable"} and self.machine not in {"cuda", "amdgpu", "bpf"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ForeignFile:
+class ForeignFile(NamedTuple):
     """A binary of another operating system."""
 
     format: str
@@ -82,8 +81,7 @@ class ForeignFile:
     machines: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Malformed:
+class Malformed(NamedTuple):
     """A file that begins like a native one and cannot be read as one."""
 
     reason: str
@@ -121,13 +119,13 @@ def sniff(head: bytes) -> str | None:
     return "pe" if magic[:2] == b"MZ" else None
 
 
-def read(source: Path | IO[bytes]) -> NativeFile | None:
+def read(source: os.PathLike[str] | IO[bytes]) -> NativeFile | None:
     """Return the facts of a native file, or None for any other file.
 
     A stream need not be seekable: it is spooled to a temporary file, a few MiB of memory whatever its size.
     """
-    if isinstance(source, Path):
-        with source.open("rb") as stream:
+    if isinstance(source, os.PathLike):
+        with open(source, "rb") as stream:  # noqa: PTH123 - pathlib is not imported for this
             return _read_seekable(stream, stream.read(HEAD_SIZE))
     head = source.read(HEAD_SIZE)
     if sniff(head) is None:
@@ -172,7 +170,7 @@ def to_json(native: NativeFile) -> dict[str, Any]:
     if isinstance(native, ForeignFile):
         return {"format": native.format, "machines": native.machines}
     data: dict[str, Any] = {"machine": native.machine, "version_needs": native.version_needs}
-    for name, usual in _ELF_DEFAULTS.items():
+    for name, usual in ElfFile._field_defaults.items():
         value = getattr(native, name)
         if value != usual:
             data[name] = value
@@ -189,12 +187,6 @@ def from_json(data: Mapping[str, Any]) -> NativeFile:
     fields: dict[str, Any] = {name: tuple(value) if type(value) is list else value for name, value in data.items()}
     return ElfFile(**fields)
 
-
-_ELF_DEFAULTS: Final[Mapping[str, object]] = {
-    "bits": 64, "little_endian": True, "kind": "shared", "os_abi": 0, "interpreter": None, "soname": None,
-    "needed": (), "rpath": (), "runpath": (), "version_definitions": (), "isa_level": 0,
-    "executable_stack": False, "text_relocations": False, "static_tls": False,
-}  # fmt: skip
 
 # What pyelftools raises on damaged files besides its own errors: it trusts offsets, sizes and encodings it reads.
 _PARSER_FAILURES: Final = (

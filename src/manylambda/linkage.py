@@ -8,8 +8,8 @@ something else can load. Knows nothing of distributions, rules or severities.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from posixpath import basename, dirname, normpath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -62,8 +62,7 @@ class VersionFault(NamedTuple):
     chain: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Linkage:
+class Linkage(NamedTuple):
     """The outcome of every need of every loadable file, in a fixed order."""
 
     links: tuple[Link, ...]
@@ -81,22 +80,27 @@ class ModuleFile(NamedTuple):
     """`.so` or `.pyd`."""
 
 
-# A shared library is `libz.so.1` or `libfoo-1.2.so`; a module's name is an identifier.
-_MODULE: Final = re.compile(
-    r"(?P<module>[^\W\d]\w*)"
-    r"(?:\.(?P<tag>cpython-\d+[a-z]*(?:-[\w.-]+?)?|abi3t?(?:-[\w-]+)?|pypy\w+(?:-[\w-]+)?|graalpy\w*(?:-[\w-]+)?|cp\d+[a-z]*-\w+))?"
-    r"(?P<suffix>\.so|\.pyd)"
-)
-_LIBRARY_NAME: Final = re.compile(r"lib\w+\.so")
+@lru_cache(maxsize=1)
+def _module_pattern() -> re.Pattern[str]:
+    # A shared library is `libz.so.1` or `libfoo-1.2.so`; a module's name is an identifier.
+    return re.compile(
+        r"(?P<module>[^\W\d]\w*)"
+        r"(?:\.(?P<tag>cpython-\d+[a-z]*(?:-[\w.-]+?)?|abi3t?(?:-[\w-]+)?|pypy\w+(?:-[\w-]+)?"
+        r"|graalpy\w*(?:-[\w-]+)?|cp\d+[a-z]*-\w+))?"
+        r"(?P<suffix>\.so|\.pyd)"
+    )
 
 
+@lru_cache(maxsize=1024)
 def module_file(name: str) -> ModuleFile | None:
     """Take the file name of an extension module apart; None for any other file.
 
     A bare `libfoo.so` is taken for a library: extension modules that begin with `lib` carry a tag.
     """
-    match = _MODULE.fullmatch(name)
-    if match is None or (match["tag"] is None and _LIBRARY_NAME.fullmatch(name)):
+    if not name.endswith((".so", ".pyd")):
+        return None
+    match = _module_pattern().fullmatch(name)
+    if match is None or (match["tag"] is None and name.startswith("lib") and match["suffix"] == ".so"):
         return None
     return ModuleFile(match["module"], match["tag"] or "", match["suffix"])
 
@@ -275,7 +279,7 @@ class _Loader:
     def _expanded_folders(self, origin: str, folders: Iterable[str]) -> Iterator[str]:
         values = {"ORIGIN": origin, "LIB": "lib64", "PLATFORM": self._target.machine}
         for folder in folders:
-            text = _TOKEN.sub(lambda match: values[match["braced"] or match["bare"]], folder)
+            text = re.sub(_VARIABLE, lambda match: values[match["braced"] or match["bare"]], folder)
             yield normpath(text if text.startswith("/") else FUNCTION_ROOT + text)
 
     def _version_faults(self, links: Iterable[Link]) -> Iterator[VersionFault]:
@@ -303,7 +307,7 @@ class _Loader:
 
 
 _SYSTEM_FOLDERS: Final = frozenset({"/lib64", "/usr/lib64", "/lib", "/usr/lib", "/var/lang/lib"})
-_TOKEN: Final = re.compile(r"\$(?:\{(?P<braced>ORIGIN|LIB|PLATFORM)\}|(?P<bare>ORIGIN|LIB|PLATFORM)\b)")
+_VARIABLE: Final = r"\$(?:\{(?P<braced>ORIGIN|LIB|PLATFORM)\}|(?P<bare>ORIGIN|LIB|PLATFORM)\b)"
 
 
 def _is_defined(target: Target, version: str) -> bool:

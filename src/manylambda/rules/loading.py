@@ -7,9 +7,9 @@ the first of the rules it breaks; what it would need besides is not asked.
 from __future__ import annotations
 
 import json
+import os.path
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
 from posixpath import basename, dirname
 from typing import TYPE_CHECKING, Final, cast
 
@@ -39,14 +39,9 @@ def wrong_machine(subject: Subject) -> Iterator[Finding]:
         if not isinstance(native, ElfFile) or not native.is_loaded_by_linux or fits(native, subject.target):
             continue
         found = native.machine if native.bits == 64 else f"{native.machine} ({native.bits} bit)"
-        yield _finding(
-            subject,
-            "wrong-machine",
-            _stranger(subject, path, native),
-            path,
-            f"is for {found}, the target is {machine}",
-            f"install the wheels for the target: `manylambda build -t {subject.target}` does",
-        )
+        severity = _stranger(subject, path, native)
+        message = f"is for {found}, the target is {machine}"
+        yield _finding(subject, "wrong-machine", severity, path, message, _install_hint(subject, severity))
 
 
 def foreign_binary(subject: Subject) -> Iterator[Finding]:
@@ -54,14 +49,9 @@ def foreign_binary(subject: Subject) -> Iterator[Finding]:
     for path, native in subject.natives.items():
         if isinstance(native, ForeignFile):
             system = "macOS" if native.format == "Mach-O" else "Windows"
-            yield _finding(
-                subject,
-                "foreign-binary",
-                _stranger(subject, path, native),
-                path,
-                f"is a {native.format} file ({', '.join(native.machines)}) for {system}",
-                f"install the wheels for the target: `manylambda build -t {subject.target}` does",
-            )
+            severity = _stranger(subject, path, native)
+            message = f"is a {native.format} file ({', '.join(native.machines)}) for {system}"
+            yield _finding(subject, "foreign-binary", severity, path, message, _install_hint(subject, severity))
         elif isinstance(native, Malformed):
             yield _finding(
                 subject,
@@ -263,23 +253,32 @@ def _finding(subject: Subject, rule: str, severity: Severity, path: str, *told: 
     )
 
 
+def _install_hint(subject: Subject, severity: Severity) -> str:
+    if severity is Severity.NOTE:
+        return "it is not used on Lambda: leave it out to save its size"
+    return f"install the wheels for the target: `manylambda build -t {subject.target}` does"
+
+
 def _stranger(subject: Subject, path: str, native: NativeFile) -> Severity:
     """Say how much a file of another machine or system matters.
 
     Some distributions bring programs and libraries for several systems and choose at run time. So such a file is only
     an error where it is there to be imported, or where its distribution is not for the target at all.
     """
-    if module_file(basename(path)) is not None:
-        return _unless_beside(subject, path)
+    module = module_file(basename(path))
     origin = subject.distribution_of(path)
-    if origin is not None:
-        distribution = subject.by_name.get(origin)
-        if distribution is not None and distribution.tags:
-            fitting = subject.target.rank(distribution.tags) is not None
-            return Severity.NOTE if fitting or _has_own_natives(subject, origin) else Severity.ERROR
-        if _has_own_natives(subject, origin):
+    distribution = subject.by_name.get(origin) if origin is not None else None
+    if distribution is not None and subject.target.rank(distribution.tags) is not None:
+        # The wheel says that it is for the target; a module of another system in it is there for that system.
+        if module is None or module.suffix == ".pyd":
             return Severity.NOTE
-    return Severity.ERROR if isinstance(native, ElfFile) and native.kind == "shared" else Severity.WARNING
+        return Severity.WARNING if all(tag.endswith("-any") for tag in distribution.tags) else Severity.ERROR
+    if module is not None:
+        return _unless_beside(subject, path)
+    if origin is not None and _has_own_natives(subject, origin):
+        return Severity.NOTE
+    certain = isinstance(native, ElfFile) and native.kind == "shared"
+    return Severity.ERROR if certain or (distribution is not None and distribution.tags) else Severity.WARNING
 
 
 def _has_own_natives(subject: Subject, origin: str) -> bool:
@@ -427,5 +426,6 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def _cures() -> _Cures:
-    path = Path(__file__).parent.parent / "data" / "cures.json"
-    return cast("_Cures", json.loads(path.read_text(encoding="utf-8")))
+    path = os.path.join(os.path.dirname(__file__), "..", "data", "cures.json")  # noqa: PTH118, PTH120 - see `target`
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        return cast("_Cures", json.load(file))

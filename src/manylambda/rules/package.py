@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from manylambda.audit import PROJECT, Finding, Severity
@@ -275,5 +275,6 @@ def _standard_library(python: tuple[int, int]) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _python() -> _Python:
-    path = Path(__file__).parent.parent / "data" / "python.json"
-    return cast("_Python", json.loads(path.read_text(encoding="utf-8")))
+    path = os.path.join(os.path.dirname(__file__), "..", "data", "python.json")  # noqa: PTH118, PTH120 - see `target`
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        return cast("_Python", json.load(file))

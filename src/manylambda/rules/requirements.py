@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
     from manylambda.target import Target
 
-_REQUIREMENT: Final = re.compile(
+_REQUIREMENT: Final = (
     r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[(?P<extras>[^\]]*)\])?\s*"
     r"(?:@\s*(?P<url>\S+)|\(?(?P<specifier>[^;()@]*)\)?)\s*(?:;(?P<marker>.*))?"
 )
-_RELEASE: Final = re.compile(r"\d+(?:\.\d+)*")
-_BOUND: Final = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
-_COMPARISON: Final = re.compile(
-    r"""\s*\(?\s*(?P<key>[a-z_]+)\s*(?P<operator>==|!=|>=|<=|>|<)\s*(?P<quote>['"])(?P<value>[^'"]*)(?P=quote)\s*\)?\s*"""
+_RELEASE: Final = r"\d+(?:\.\d+)*"
+_BOUND: Final = r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*"
+_COMPARISON: Final = (
+    r"\s*\(?\s*(?P<key>[a-z_]+)\s*(?P<operator>==|!=|>=|<=|>|<)\s*"
+    r"""(?P<quote>['"])(?P<value>[^'"]*)(?P=quote)\s*\)?\s*"""
 )
 _TEXTS: Final = frozenset(
     {"extra", "implementation_name", "os_name", "platform_machine", "platform_python_implementation", "platform_system",
@@ -47,7 +48,7 @@ class Needed(NamedTuple):
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Needed | None:
     """Take a `Requires-Dist` apart; None for one that is none."""
-    match = _REQUIREMENT.fullmatch(text)
+    match = re.fullmatch(_REQUIREMENT, text)
     if match is None:
         return None
     extras = tuple(normalised(extra.strip()) for extra in (match["extras"] or "").split(",") if extra.strip())
@@ -103,11 +104,11 @@ def applies(marker: str, target: Target, extras: frozenset[str] = frozenset()) -
 
 
 def _admits_plainly(specifier: str, version: str) -> bool | None:
-    if not _RELEASE.fullmatch(version):
+    if not re.fullmatch(_RELEASE, version):
         return None
     have = _numbers(version)
     for bound in specifier.split(","):
-        match = _BOUND.fullmatch(bound)
+        match = re.fullmatch(_BOUND, bound)
         if match is None:
             return None
         if not _compared(have, match[1], _numbers(match[2])):
@@ -121,7 +122,7 @@ def _applies_plainly(marker: str, environment: Mapping[str, str], extra: str) ->
         return None
     holds: bool | None = True
     for part in marker.split(" and "):
-        match = _COMPARISON.fullmatch(part)
+        match = re.fullmatch(_COMPARISON, part)
         if match is None:
             holds = None
             continue
@@ -130,9 +131,9 @@ def _applies_plainly(marker: str, environment: Mapping[str, str], extra: str) ->
             have = extra if key == "extra" else environment[key]
             equal = have == (normalised(value) if key == "extra" else value)
             one: bool | None = equal is (operator == "==")
-        elif key in {"python_version", "python_full_version"} and _RELEASE.fullmatch(value):
+        elif key in {"python_version", "python_full_version"} and re.fullmatch(_RELEASE, value):
             have = environment[key]
-            one = _compared(_numbers(have), operator, _numbers(value)) if _RELEASE.fullmatch(have) else None
+            one = _compared(_numbers(have), operator, _numbers(value)) if re.fullmatch(_RELEASE, have) else None
         else:
             one = None
         if one is False:
