@@ -40,6 +40,13 @@ class Outcome:
         errors = [line for line in lines if line.startswith("error:")] or lines[-1:] or [f"status {self.returncode}"]
         return without_credentials(errors[0].removeprefix("error:").strip().rstrip("."))
 
+    @property
+    def cause(self) -> str:
+        """The innermost cause uv told, which says what is missing where `reason` says that something is."""
+        causes = [line.strip() for line in self.stderr.splitlines() if line.strip().startswith("cause:")]
+        text = causes[-1].removeprefix("cause:").strip() if causes else self.reason
+        return without_credentials(text.rstrip("."))
+
 
 def run_uv(
     arguments: Sequence[str], *, folder: Path, options: ResolveOptions, is_offline: bool | None = None,

@@ -78,7 +78,7 @@ class Pyproject:
 
         return frozenset(canonicalize_name(name) for name in self._project.table("optional-dependencies"))
 
-    def extra(self, name: str) -> tuple[str, ...]:
+    def extra_requirements(self, name: str) -> tuple[str, ...]:
         """Return the requirements of one extra."""
         from packaging.utils import canonicalize_name
 
@@ -93,10 +93,9 @@ class Pyproject:
         names = {canonicalize_name(name) for name in self.document.table("dependency-groups")}
         return frozenset(names | {"dev"} if "dev-dependencies" in self.uv else names)
 
-    def group(self, name: str) -> tuple[str, ...]:
+    def group_requirements(self, name: str) -> tuple[str, ...]:
         """Return the requirements of one group, included groups inserted; RequestError for a cycle or a wrong entry."""
         from packaging.dependency_groups import DependencyGroupResolver
-        from packaging.errors import ExceptionGroup
         from packaging.utils import canonicalize_name
 
         groups = dict(self.document.table("dependency-groups").values)
@@ -105,7 +104,7 @@ class Pyproject:
             return legacy
         try:
             resolved = DependencyGroupResolver(groups).resolve(name)  # type: ignore[arg-type]
-        except (ValueError, LookupError, TypeError, ExceptionGroup) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"`dependency-groups.{name}` in `{_NAME}` is wrong: {error}") from error
         return (*(str(requirement) for requirement in resolved), *legacy)
 

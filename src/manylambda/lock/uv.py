@@ -75,7 +75,7 @@ def _check_fresh(lock: Table, project: Pyproject, targets: Sequence[Target], opt
     from packaging.utils import canonicalize_name
 
     root = lock.file.parent
-    packages = {}
+    packages: dict[str, tuple[Table, Path]] = {}
     for package in lock.tables("package"):
         place = next((package.table("source").text(key) for key in _LOCAL if key in package.table("source")), None)
         if place is not None:
@@ -114,7 +114,7 @@ def _check_fresh(lock: Table, project: Pyproject, targets: Sequence[Target], opt
                         local,
                         f"dependency-groups.{group}",
                         set(_recorded(recorded, target, "")),
-                        set(_written(local.group(group), target, "", local, workspace)),
+                        set(_written(local.group_requirements(group), target, "", local, workspace)),
                     )
 
 
@@ -122,7 +122,7 @@ def _compare_package(metadata: Table, local: Pyproject, workspace: Pyproject, ta
     requires = metadata.tables("requires-dist")
     for extra in ("", *sorted(local.extras)):
         key = f"project.optional-dependencies.{extra}" if extra else "project.dependencies"
-        written = (*local.dependencies, *(local.extra(extra) if extra else ()))
+        written = (*local.dependencies, *(local.extra_requirements(extra) if extra else ()))
         _compare(
             local,
             key,
