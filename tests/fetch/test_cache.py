@@ -9,12 +9,15 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from manylambda.errors import FetchError
 from manylambda.fetch import Cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHEEL = "demo-1.0-py3-none-any.whl"
 
@@ -68,9 +71,11 @@ def test_the_folder_says_that_it_is_a_cache(cache: Cache) -> None:
     assert (cache.root / ".gitignore").read_bytes() == b"*\n"
 
 
-@pytest.mark.parametrize("name", ["", "../demo.whl", "a/b.whl", "a\\b.whl", "c:demo.whl", ".hidden", "a\nb.whl", "\x1b[1m"])
+@pytest.mark.parametrize(
+    "name", ["", "../demo.whl", "a/b.whl", "a\\b.whl", "c:demo.whl", ".hidden", "a\nb.whl", "\x1b[1m"]
+)
 def test_a_name_that_leaves_its_folder_is_refused(cache: Cache, name: str) -> None:
-    with pytest.raises(FetchError, match="^a file has an unsafe name: "):
+    with pytest.raises(FetchError, match=r"^a file has an unsafe name: "):
         cache.wheel_path("0" * 64, name)
 
 

@@ -201,9 +201,7 @@ def test_a_keyring_is_asked_once_for_the_password_of_a_known_user(home: Path, wi
     assert asked(home) == ["get https://pypi.example/team/simple/ me"]
 
 
-def test_a_keyring_is_asked_for_the_host_when_the_index_is_not_known(
-    home: Path, with_keyring: dict[str, str]
-) -> None:
+def test_a_keyring_is_asked_for_the_host_when_the_index_is_not_known(home: Path, with_keyring: dict[str, str]) -> None:
     assert login(FILE, "https://you@pypi.example/team/simple/", environment=with_keyring) == basic("you", "by-host")
     assert asked(home) == ["get https://pypi.example/team/simple/ you", "get pypi.example you"]
 
@@ -312,16 +310,12 @@ def test_a_login_does_not_follow_a_redirect_to_another_host(
         server.plan("/demo.whl", require_login("me", "hunter22", answer(302, Location=other.url("/demo.whl"))))
         credentials = Credentials.from_settings({}, [(None, server.url("/simple/", "me:hunter22"))])
         download = wanted(server.url("/demo.whl"), b"content")
-        fetch_all(
-            [download], cache=cache, credentials=credentials, offline=False, progress=SILENT, settings=impatient
-        )
+        fetch_all([download], cache=cache, credentials=credentials, offline=False, progress=SILENT, settings=impatient)
         assert server.requests[0].authorization is not None
         assert [request.authorization for request in other.requests] == [None]
 
 
-def test_a_login_follows_a_redirect_within_its_host(
-    server: MisbehavingServer, impatient: HttpSettings
-) -> None:
+def test_a_login_follows_a_redirect_within_its_host(server: MisbehavingServer, impatient: HttpSettings) -> None:
     server.files["/new"] = b"text"
     server.plan("/old", answer(307, Location="/new"))
     server.plan("/new", require_login("me", "hunter22", serve))
@@ -374,9 +368,7 @@ def test_being_refused_with_a_login_says_where_it_was_found(
     )
     download = wanted(server.url("/demo.whl?token=hunter22", "someone:hunter22"), b"content")
     with pytest.raises(FetchError) as caught:
-        fetch_all(
-            [download], cache=cache, credentials=credentials, offline=False, progress=SILENT, settings=impatient
-        )
+        fetch_all([download], cache=cache, credentials=credentials, offline=False, progress=SILENT, settings=impatient)
     plain = wanted(server.url("/demo.whl"), b"content")
     assert "hunter22" not in f"{caught.value} {caught.value.hint}"
     assert "someone" not in f"{caught.value} {caught.value.hint}"

@@ -30,7 +30,7 @@ from fetch.server import (
     wrong_part,
 )
 from manylambda.errors import FetchError, HashMismatch, NotCached, RequestError
-from manylambda.fetch import INDEX_PAGE, Cache, Credentials, Download, HttpSettings, fetch_all, read_text
+from manylambda.fetch import INDEX_PAGE, Cache, Credentials, Download, HttpSettings, StatusError, fetch_all, read_text
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -309,8 +309,8 @@ def test_a_server_that_always_fails_is_given_up(fetch: Fetcher) -> None:
         "the server answered 500 Internal Server Error"
     )
     assert error.hint == (
-        "is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and `MANYLAMBDA_HTTP_RETRIES` ask for more patience; "
-        "what was fetched so far is kept"
+        "is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and `MANYLAMBDA_HTTP_RETRIES` ask for more "
+        "patience; what was fetched so far is kept"
     )
     assert len(fetch.server.requests) == 4
     assert error.exit_status == 4
@@ -326,9 +326,7 @@ def test_retry_after_is_honoured(fetch: Fetcher, status: int) -> None:
 
 
 def test_retry_after_is_honoured_up_to_a_bound(fetch: Fetcher) -> None:
-    fetch.server.plan(
-        PATH, answer(503, Retry_After="86400"), answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT")
-    )
+    fetch.server.plan(PATH, answer(503, Retry_After="86400"), answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT"))
     start = time.monotonic()
     fetch()
     assert time.monotonic() - start < 5
@@ -344,8 +342,8 @@ def test_a_missing_file_is_not_asked_for_twice(fetch: Fetcher) -> None:
     error = fetch.fails()
     assert error.message == f"`{WHEEL}` is not at `{fetch.server.url(PATH)}`: 404 Not Found"
     assert error.hint == (
-        "it may have been removed from the index since it was locked (refresh the lock with `manylambda lock`), "
-        "or the index hides it from whoever is not logged in"
+        "it may have been removed, or be hidden from whoever is not logged in; "
+        "`manylambda lock` finds what the index has now"
     )
     assert len(fetch.server.requests) == 1
 
@@ -418,9 +416,7 @@ def test_a_closed_port_is_an_error(fetch: Fetcher) -> None:
 def test_an_unknown_host_is_an_error(fetch: Fetcher) -> None:
     url = "http://nowhere.invalid/demo.whl"
     error = fetch.fails(Download(url=url, filename=WHEEL, sha256="0" * 64, size=None))
-    assert error.message == (
-        f"`{WHEEL}` could not be fetched from `{url}` in 4 attempts: the host name is not known"
-    )
+    assert error.message == (f"`{WHEEL}` could not be fetched from `{url}` in 4 attempts: the host name is not known")
 
 
 # Slow
@@ -671,7 +667,9 @@ def test_the_second_process_takes_over_when_the_first_is_killed(fetch: Fetcher) 
 def test_a_full_disk_is_an_error_and_is_not_kept_full(fetch: Fetcher, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("this container may not mount")
     try:
@@ -746,9 +744,7 @@ def test_certificates_are_those_of_pip_else_those_of_openssl(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_is_used_with_its_login(
-    fetch: Fetcher, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_used_with_its_login(fetch: Fetcher, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, fetch.server.url("", "proxy-user:p%40ss"))
     url = "http://files.invalid/demo.whl"
     fetch.server.files[url] = fetch.body
@@ -769,7 +765,8 @@ def test_a_proxy_that_is_away_is_told_without_its_password(fetch: Fetcher, monke
     monkeypatch.setenv("HTTP_PROXY", "http://user:proxy-secret@proxy.invalid:3128")
     error = fetch.fails()
     assert error.message == (
-        f"`{WHEEL}` could not be fetched from `{fetch.server.url(PATH)}` in 4 attempts: the proxy: the host name is not known"
+        f"`{WHEEL}` could not be fetched from `{fetch.server.url(PATH)}` in 4 attempts: "
+        "the proxy: the host name is not known"
     )
     assert "proxy-secret" not in str(error)
 
@@ -788,16 +785,12 @@ def test_a_page_tells_its_kind_and_where_it_came_from(
 ) -> None:
     server.plan("/simple/demo", answer(301, Location="/simple/demo/"))
     server.plan("/simple/demo/", send(b"{}", Content_Type="application/vnd.pypi.simple.v1+json; charset=UTF-8"))
-    page = read_text(
-        server.url("/simple/demo"), credentials=nobody, headers={"Accept": INDEX_PAGE}, settings=impatient
-    )
+    page = read_text(server.url("/simple/demo"), credentials=nobody, headers={"Accept": INDEX_PAGE}, settings=impatient)
     assert page == ("{}", "application/vnd.pypi.simple.v1+json", server.url("/simple/demo/"))
     assert {request.headers["accept"] for request in server.requests} == {INDEX_PAGE}
 
 
-def test_a_page_may_be_compressed(
-    server: MisbehavingServer, nobody: Credentials, impatient: HttpSettings
-) -> None:
+def test_a_page_may_be_compressed(server: MisbehavingServer, nobody: Credentials, impatient: HttpSettings) -> None:
     import gzip
 
     server.plan("/page", send(gzip.compress(b"text " * 1_000), Content_Encoding="gzip"))
@@ -818,7 +811,7 @@ def test_a_page_has_a_largest_size_also_when_compressed(
     server.plan("/page", send(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip"))
     with pytest.raises(FetchError) as caught:
         read_text(server.url("/page"), credentials=nobody, settings=impatient, limit=1_000_000)
-    assert caught.value.message == f"a document is larger than 1000000 bytes: `{server.url('/page')}`"
+    assert caught.value.message == f"the page is larger than 1000000 bytes: `{server.url('/page')}`"
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=latin-1", "text/html; charset=klingon"])
@@ -829,8 +822,19 @@ def test_a_page_is_text_as_its_server_says(
     if "latin" in kind:
         assert read_text(server.url("/page"), credentials=nobody, settings=impatient).text == "ü"
         return
-    with pytest.raises(FetchError, match="^a document is not text as "):
+    with pytest.raises(FetchError, match=r"^the page is not text as "):
         read_text(server.url("/page"), credentials=nobody, settings=impatient)
+
+
+def test_a_page_that_is_not_there_is_told_with_its_status(
+    server: MisbehavingServer, nobody: Credentials, impatient: HttpSettings
+) -> None:
+    server.plan("/simple/demo/", answer(404))
+    with pytest.raises(StatusError) as caught:
+        read_text(server.url("/simple/demo/"), credentials=nobody, settings=impatient)
+    assert caught.value.status == 404
+    assert caught.value.message == f"the page is not at `{server.url('/simple/demo/')}`: 404 Not Found"
+    assert caught.value.hint == "it may have been removed, or be hidden from whoever is not logged in"
 
 
 def test_threads_may_share_a_cache(fetch: Fetcher) -> None:
@@ -845,9 +849,17 @@ def test_threads_may_share_a_cache(fetch: Fetcher) -> None:
     assert len(fetch.server.requests) == 1
 
 
+def test_one_failure_does_not_wait_for_a_silent_server(fetch: Fetcher) -> None:
+    fetch.settings = HttpSettings(timeout=30)
+    fetch.server.plan("/silent.whl", silence(6))
+    silent = Download(url=fetch.server.url("/silent.whl"), filename="silent.whl", sha256="0" * 64, size=None)
+    fetch.server.plan(PATH, answer(404))
+    start = time.monotonic()
+    assert fetch.fails(silent, fetch.download()).message.endswith("404 Not Found")
+    assert time.monotonic() - start < 5
+
+
 def test_a_login_is_sent_and_not_told(fetch: Fetcher) -> None:
     fetch.server.plan(PATH, require_login("user", "pässword/1", serve), forever=True)
-    fetch.credentials = Credentials.from_settings(
-        {}, [(None, fetch.server.url("/simple/", "user:p%C3%A4ssword%2F1"))]
-    )
+    fetch.credentials = Credentials.from_settings({}, [(None, fetch.server.url("/simple/", "user:p%C3%A4ssword%2F1"))])
     assert fetch()[0].read_bytes() == fetch.body

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PASSWORD = "p@ss/wörd 1"  # noqa: S105
+PASSWORD = "p@ss/wörd 1"
 WRITTEN = "p%40ss%2Fw%C3%B6rd%201"
 WHEEL = "demo-1.0-py3-none-any.whl"
 
@@ -51,7 +50,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateIndex]:
         wheel.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("demo-1.0.dist-info/RECORD", "")
     logins = tmp_path_factory.mktemp("secret") / "htpasswd"
-    hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()  # noqa: S324 - the format of Apache
+    hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
     logins.write_text(f"me:{{SHA}}{hashed}\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -122,7 +121,7 @@ def test_without_a_login_the_index_refuses(index: PrivateIndex, cache: Cache) ->
     with pytest.raises(FetchError) as caught:
         take(index, Credentials.from_settings({}, [(None, index.url())]), cache)
     url = index.url("/simple/demo/")
-    assert caught.value.message == f"`{url}` is refused by `{url}`: 401 Unauthorized"
+    assert caught.value.message == f"the page is refused by `{url}`: 401 Unauthorized"
 
 
 @pytest.mark.parametrize("password", ["wrong-password", WRITTEN + "0"])
@@ -132,6 +131,10 @@ def test_a_refused_login_is_not_shown(index: PrivateIndex, cache: Cache, passwor
     assert caught.value.hint == (
         "the login found in the address was refused by `127.0.0.1`: is it right, and not expired?"
     )
-    told = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint)
+    told = ""
+    error: BaseException | None = caught.value
+    while error is not None:
+        told += f"{error!s} {error!r} {getattr(error, 'hint', '')} "
+        error = error.__cause__ or error.__context__
     for secret in (password, PASSWORD, "me:", "Basic"):
-        assert secret not in told.replace("name:", ""), secret
+        assert secret not in told, secret

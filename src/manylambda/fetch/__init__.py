@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manylambda.fetch.cache import Cache, hash_file
-from manylambda.fetch.client import Client, HttpSettings
+from manylambda.fetch.client import Client, HttpSettings, StatusError
 from manylambda.fetch.credentials import Credentials, strip_userinfo
 from manylambda.fetch.download import Download, fetch_all
 from manylambda.fetch.page import INDEX_PAGE, Page, read_text
@@ -16,6 +16,7 @@ __all__ = [
     "HttpSettings",
     "INDEX_PAGE",
     "Page",
+    "StatusError",
     "fetch_all",
     "hash_file",
     "read_text",

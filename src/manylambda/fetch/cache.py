@@ -242,7 +242,11 @@ def _size(path: Path) -> int:
 
 def _fact_name(key: str) -> str:
     # Upper case would be another key on one file system and the same one on the next.
-    return key if re.fullmatch(r"[0-9a-z][0-9a-z_-]{3,127}", key) else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+    return (
+        key
+        if re.fullmatch(r"[0-9a-z][0-9a-z_-]{3,127}", key)
+        else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+    )
 
 
 def _checksum(kind: str, version: int, name: str, body: bytes) -> bytes:

@@ -82,6 +82,14 @@ class HttpSettings:
         )
 
 
+class StatusError(FetchError):
+    """A server said no; `status` says how."""
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 class TransientError(Exception):
     """An attempt failed in a way that may pass; never leaves this package."""
 
@@ -129,7 +137,7 @@ class Client:
             raise Cancelled
 
     def persist(self, what: str, url: str, attempt: Callable[[], _T], progress: Callable[[], int] = int) -> _T:
-        """Call `attempt` until it succeeds, waiting longer after each `TransientError`.
+        """Call `attempt` until it succeeds, waiting longer after each `TransientError`; `what` names it in messages.
 
         `progress` counts the bytes got so far: while a megabyte more comes with every attempt, patience is renewed.
         Raises FetchError when it is used up.
@@ -152,7 +160,7 @@ class Client:
                     count = "1 attempt" if attempts == 1 else f"{attempts} attempts"
                     raise FetchError(
                         self._credentials.redact(
-                            f"`{what}` could not be fetched from `{url}` in {count}: {error.reason}"
+                            f"{what} could not be fetched from `{url}` in {count}: {error.reason}"
                         ),
                         hint="is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and "
                         "`MANYLAMBDA_HTTP_RETRIES` ask for more patience; what was fetched so far is kept",
@@ -219,12 +227,12 @@ class Client:
                 response.close()
                 redirects += 1
                 if redirects > _MOST_REDIRECTS:
-                    raise FetchError(self._credentials.redact(f"`{what}` is redirected in circles: `{url}`"))
+                    raise FetchError(self._credentials.redact(f"{what} is redirected in circles: `{url}`"))
                 target = urljoin(address, location)
                 scheme = urlsplit(target).scheme
                 if scheme not in {"http", "https"}:
                     raise FetchError(
-                        self._credentials.redact(f"`{what}` is redirected to something other than HTTP: `{target}`")
+                        self._credentials.redact(f"{what} is redirected to something other than HTTP: `{target}`")
                     )
                 # After a step from https to http anybody on the way can read along: no login from there on.
                 trusted = trusted and not (scheme == "http" and urlsplit(address).scheme == "https")
@@ -271,15 +279,14 @@ class Client:
         shown = self._credentials.redact(url)
         match status:
             case 401 | 403 | 407:
-                raise FetchError(f"`{what}` is refused by `{shown}`: {reason}", hint=self._credentials.hint(url))
-            case 404 | 410:
-                hint = (
-                    "it may have been removed from the index since it was locked (refresh the lock with "
-                    "`manylambda lock`), or the index hides it from whoever is not logged in"
+                raise StatusError(
+                    f"{what} is refused by `{shown}`: {reason}", status=status, hint=self._credentials.hint(url)
                 )
-                raise FetchError(f"`{what}` is not at `{shown}`: {reason}", hint=hint)
+            case 404 | 410:
+                hint = "it may have been removed, or be hidden from whoever is not logged in"
+                raise StatusError(f"{what} is not at `{shown}`: {reason}", status=status, hint=hint)
             case _:
-                raise FetchError(f"`{what}` could not be fetched from `{shown}`: {reason}")
+                raise StatusError(f"{what} could not be fetched from `{shown}`: {reason}", status=status)
 
     def _explain(self, what: str, url: str, error: Exception) -> None:
         """Raise what a failure of the transport means."""
@@ -295,7 +302,7 @@ class Client:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise FetchError(
                 self._credentials.redact(
-                    f"`{what}` could not be fetched from `{url}`: the certificate is not trusted: "
+                    f"{what} could not be fetched from `{url}`: the certificate is not trusted: "
                     f"{cause.verify_message or 'unknown reason'}"
                 ),
                 hint="if your organisation signs certificates itself, name the file that holds them in `SSL_CERT_FILE`",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from manylambda.errors import FetchError, HashMismatch, NotCached
 from manylambda.fetch.cache import hash_file, unique_name
-from manylambda.fetch.client import Client, HttpSettings, TransientError
+from manylambda.fetch.client import Client, HttpSettings, StatusError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -272,12 +272,7 @@ class _Transfer:
         meter.reached(partial.size)
         while True:
             if partial.sha256 != download.sha256:
-                self._client.persist(
-                    download.filename,
-                    download.url,
-                    lambda: self._attempt(partial, meter),
-                    lambda: meter.highest,
-                )
+                self._persist(partial, meter)
             if download.sha256 is None or partial.sha256 == download.sha256:
                 return
             found, was_resumed = partial.sha256, partial.was_resumed
@@ -285,6 +280,20 @@ class _Transfer:
             if not was_resumed:
                 raise _mismatch(download, found, self._credentials.redact(download.url))
             # Two halves that do not match: perhaps the first came from another day or another server. Once more, whole.
+
+    def _persist(self, partial: _Partial, meter: _Meter) -> None:
+        download = self._download
+        try:
+            self._client.persist(
+                f"`{download.filename}`",
+                download.url,
+                lambda: self._attempt(partial, meter),
+                lambda: meter.highest,
+            )
+        except StatusError as error:
+            if error.status in {404, 410} and download.sha256 is not None:
+                error.hint = f"{error.hint}; `manylambda lock` finds what the index has now"
+            raise
 
     def _attempt(self, partial: _Partial, meter: _Meter) -> None:
         download = self._download
@@ -294,7 +303,7 @@ class _Transfer:
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if partial.size:
             headers["Range"] = f"bytes={partial.size}-"
-        with self._client.get(download.filename, download.url, headers) as (response, _):
+        with self._client.get(f"`{download.filename}`", download.url, headers) as (response, _):
             if response.status == 416:
                 partial.restart()
                 raise TransientError("the server does not have the rest of the file")

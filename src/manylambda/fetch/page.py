@@ -38,7 +38,8 @@ def read_text(
 ) -> Page:
     """Fetch a document of at most `limit` bytes; a `client` given is used, and its connections with it.
 
-    Raises FetchError when it cannot be had, is too large, or is not text.
+    Raises StatusError when the server says no (`status` is 404 for an unknown project), and FetchError when the page
+    cannot be had for another reason, is too large, or is not text.
     """
     if client is None:
         with Client(settings or HttpSettings.from_environment(os.environ), credentials) as own:
@@ -48,13 +49,13 @@ def read_text(
 
     def attempt() -> Page:
         body = bytearray()
-        with client.get(shown, url, asked) as (response, address):
+        with client.get("the page", url, asked) as (response, address):
             if response.status != 200:
-                raise FetchError(f"a document came in part only: `{shown}`")
+                raise FetchError(f"the page came in part only: `{shown}`")
             for chunk in client.chunks(response, decode=True):
                 body += chunk
                 if len(body) > limit:
-                    raise FetchError(f"a document is larger than {limit} bytes: `{shown}`")
+                    raise FetchError(f"the page is larger than {limit} bytes: `{shown}`")
             kind, _, parameters = response.headers.get("Content-Type", "").partition(";")
         return Page(
             text=_decode(bytes(body), parameters, shown),
@@ -62,7 +63,7 @@ def read_text(
             url=credentials.redact(address),
         )
 
-    return client.persist(shown, url, attempt)
+    return client.persist("the page", url, attempt)
 
 
 def _decode(body: bytes, parameters: str, shown: str) -> str:
@@ -71,4 +72,4 @@ def _decode(body: bytes, parameters: str, shown: str) -> str:
     try:
         return body.decode(encoding)
     except (UnicodeDecodeError, LookupError) as error:
-        raise FetchError(f"a document is not text as `{encoding}`: `{shown}`") from error
+        raise FetchError(f"the page is not text as `{encoding}`: `{shown}`") from error
