@@ -42,9 +42,36 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions, pro
 
             return pdm.read(source, targets, options, progress)
         case SourceKind.REQUIREMENTS | SourceKind.PYPROJECT:
-            raise NotImplementedError
+            from manylambda.lock.resolve import resolve
+
+            return resolve(source, targets, options, progress)
         case SourceKind.NONE:
             from packaging.pylock import Pylock
             from packaging.version import Version
 
             return Pylock(lock_version=Version("1.0"), created_by="manylambda", packages=[])
+
+
+def index_addresses(source: Source, options: ResolveOptions) -> tuple[tuple[str | None, str], ...]:
+    """Return the name and the address, with credentials, of each index `source` may draw on.
+
+    They are for `fetch.Credentials.from_settings`: files are downloaded with the logins they were found with, those
+    that Poetry or pdm keep included.
+    """
+    match source.kind:
+        case SourceKind.POETRY:
+            from manylambda.lock import poetry
+            from manylambda.lock.pyproject import Pyproject
+
+            return poetry.indexes(Pyproject.load(source.project), options.environment).addresses
+        case SourceKind.PDM:
+            from manylambda.lock import pdm
+            from manylambda.lock.pyproject import Pyproject
+
+            return pdm.indexes(Pyproject.load(source.project), options.environment).addresses
+        case SourceKind.NONE:
+            return ()
+        case _:
+            from manylambda.lock.resolve import index_settings
+
+            return index_settings(source, options).index_urls
