@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
     from typing import Self
 
@@ -84,10 +85,15 @@ class MisbehavingServer:
     forever: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.owner = self
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -99,7 +105,8 @@ class MisbehavingServer:
         self._thread.join()
 
     def url(self, path: str, login: str = "") -> str:
-        return f"http://{login}{'@' if login else ''}127.0.0.1:{self.port}{path}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{login}{'@' if login else ''}127.0.0.1:{self.port}{path}"
 
     def plan(self, path: str, *behaviours: Behaviour, forever: bool = False) -> None:
         """Use these behaviours for the next requests of a path, the last one for ever if asked."""
