@@ -299,7 +299,8 @@ def _settings(folder: Path, document: Mapping[str, Any], file: Path | None, give
     name = given.pop("name", None) or _default_name(folder, document)
     output = given.pop("output", None) or folder / "dist"
     package = given.pop("package", "auto")
-    package = _is_package(document) if package == "auto" else package
+    if package == "auto":  # a layer holds dependencies; of the project itself only when that is asked for
+        package = given.get("kind") != "layer" and _is_package(document)
     return Settings(
         project=folder,
         name=name,

@@ -1,0 +1,5 @@
+"""`python -m manylambda`."""
+
+from manylambda.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,275 @@
+"""The command line: reads argv, calls the pipeline, prints, picks the exit status. Nothing here is worth a unit test.
+
+Imports are inside the functions that need them: `manylambda --version` must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from manylambda.config import Settings
+    from manylambda.render.console import Console
+
+_EXIT_INTERRUPTED: Final = 130
+
+_EPILOG: Final = """\
+examples:
+  manylambda build -t python3.13-arm64                 a function's zip from the project in this folder
+  manylambda build -t python3.13-arm64 --kind layer    its dependencies as a layer
+  manylambda lock -t python3.13-arm64 -t python3.11-x86_64
+  manylambda plan -t python3.11-x86_64                 what would be shipped, and why
+  manylambda audit dist/api-python3.13-arm64.zip -t python3.13-arm64
+
+exit status: 0 done, 1 findings, 2 wrong request, 3 no resolution, 4 fetch failed, 5 cannot package, 70 our bug
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--version"], ["-V"]):
+        from manylambda._version import __version__
+
+        print(f"manylambda {__version__}")
+        return 0
+    options = _parser().parse_args(arguments)
+    return _guarded(options)
+
+
+def _guarded(options: argparse.Namespace) -> int:
+    """Run the command; every error becomes one clear message and its exit status."""
+    from manylambda.errors import ManylambdaError
+    from manylambda.render.console import Console
+
+    stderr = sys.stderr
+    terminal = stderr.isatty()
+    color = (terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb") or bool(
+        os.environ.get("FORCE_COLOR")
+    )
+    console = Console(
+        stderr,
+        quiet=options.quiet,
+        verbose=options.verbose,
+        color=color,
+        bars=terminal and os.environ.get("TERM") != "dumb",
+    )
+    with console:
+        try:
+            return int(options.run(options, console))
+        except ManylambdaError as error:
+            console.error(error.message, error.hint)
+            return error.exit_status
+        except KeyboardInterrupt:
+            console.error("interrupted", None)
+            return _EXIT_INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception:  # noqa: BLE001 - the last line of defence: a bug must look like one
+            import traceback
+
+            traceback.print_exc()
+            console.error(
+                "this is a bug in manylambda", "please report it with the lines above and the command you ran"
+            )
+            return 70
+
+
+def _build(options: argparse.Namespace, console: Console) -> int:
+    from manylambda.pipeline.build import build
+    from manylambda.render import document, text
+
+    settings = _settings(options)
+    result = build(settings, progress=console)
+    if options.format == "json":
+        _print_json(document.build(result))
+    else:
+        print(text.build(result, verbose=options.verbose))
+    return int(result.fails(settings.fail_on))
+
+
+def _audit(options: argparse.Namespace, console: Console) -> int:
+    from pathlib import Path
+
+    from manylambda.pipeline.audit import audit
+    from manylambda.target import Target
+
+    report = audit(
+        Path(options.path),
+        Target.parse(options.target),
+        layers=[Path(layer) for layer in options.layers],
+        progress=console,
+    )
+    if options.format == "json":
+        _print_json(report.to_json(options.path))
+    else:
+        from manylambda.render import text
+
+        print(text.audit(report))
+    return int(report.fails(options.fail_on))
+
+
+def _lock(options: argparse.Namespace, console: Console) -> int:
+    from manylambda.pipeline.lock import lock
+    from manylambda.render import document, text
+
+    result = lock(_settings(options), progress=console)
+    if options.format == "json":
+        _print_json(document.lock(result))
+    else:
+        print(text.lock(result))
+    return 0
+
+
+def _plan(options: argparse.Namespace, console: Console) -> int:
+    from manylambda.pipeline.plan import plan
+    from manylambda.render import document, text
+
+    plans = plan(_settings(options), progress=console)
+    if options.format == "json":
+        _print_json(document.plan(plans))
+    else:
+        print(text.plan(plans, verbose=options.verbose))
+    return plans.exit_status
+
+
+def _targets(options: argparse.Namespace, _console: Console) -> int:
+    from manylambda.render import document, text
+    from manylambda.target import Target, all_targets
+
+    targets = [Target.parse(options.target)] if options.target else list(all_targets())
+    if options.format == "json":
+        _print_json(document.targets(targets))
+    elif options.target:
+        print(text.target(targets[0]))
+    else:
+        print(text.targets(targets))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from pathlib import Path
+
+    from manylambda import config
+
+    taken = {"run", "command", "project", "format", "verbose", "quiet"}
+    flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in taken}
+    return config.load(Path(options.project), os.environ, flags)
+
+
+def _print_json(data: object) -> None:
+    import json
+
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from manylambda._version import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="manylambda",
+        description="Build AWS Lambda packages for Python that are right for the target and proved to be.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"manylambda {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    build = _command(commands, "build", _build, "make a package for each target")
+    _project_options(build)
+    build.add_argument("--kind", choices=("zip", "layer", "dir"), default=argparse.SUPPRESS, help="what to make (zip)")
+    build.add_argument("-o", "--output", metavar="DIR", default=argparse.SUPPRESS, help="where to write it (dist)")
+    build.add_argument("--name", default=argparse.SUPPRESS, help="first part of the file name (the project's name)")
+    build.add_argument(
+        "--exclude", dest="exclude", action="append", metavar="NAME", default=argparse.SUPPRESS,
+        help="drop a distribution and what only it needs",
+    )  # fmt: skip
+    build.add_argument(
+        "--exclude-provided",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="drop what the runtime has (boto3, ...)",
+    )
+    build.add_argument(
+        "--layer", dest="layers", action="append", metavar="ZIP", default=argparse.SUPPRESS,
+        help="a layer the function will use: counted and searched by the audit",
+    )  # fmt: skip
+    build.add_argument(
+        "--layer-layout", choices=("python", "site-packages"), default=argparse.SUPPRESS,
+        help="python/ or python/lib/python3.X/site-packages/",
+    )  # fmt: skip
+    build.add_argument("--scripts", action="store_true", default=argparse.SUPPRESS, help="ship console scripts in bin/")
+    build.add_argument("--handler", metavar="MODULE.FUNCTION", default=argparse.SUPPRESS, help="what Lambda will call")
+    build.add_argument(
+        "--no-audit", dest="audit", action="store_false", default=argparse.SUPPRESS,
+        help="write the package even if it cannot load",
+    )  # fmt: skip
+    build.add_argument(
+        "--fail-on", choices=("error", "warning"), default=argparse.SUPPRESS, help="exit 1 at this severity (error)"
+    )
+
+    audit = _command(commands, "audit", _audit, "check that a package will load on its target")
+    audit.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
+    audit.add_argument("-t", "--target", required=True, metavar="TARGET", help="such as python3.13-arm64")
+    audit.add_argument(
+        "--layer", dest="layers", action="append", metavar="ZIP", default=[], help="a layer it is used with"
+    )
+    audit.add_argument(
+        "--fail-on", choices=("error", "warning"), default="error", help="exit 1 at this severity (error)"
+    )
+
+    lock = _command(commands, "lock", _lock, "write one pylock.toml with hashes for all targets")
+    _project_options(lock)
+    lock.add_argument("-o", "--output", dest="lock_output", metavar="FILE", default=argparse.SUPPRESS, help="pylock.toml in PROJECT")
+
+    plan = _command(commands, "plan", _plan, "show what would be shipped, per target, and why")
+    _project_options(plan)
+
+    targets = _command(commands, "targets", _targets, "show the runtimes table")
+    targets.add_argument("target", nargs="?", metavar="TARGET", help="one target, in full")
+    return parser
+
+
+def _command(commands: Any, name: str, run: object, summary: str) -> argparse.ArgumentParser:
+
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(run=run)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how results are printed (text)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
+    parser.add_argument("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
+    return parser
+
+
+def _project_options(parser: argparse.ArgumentParser) -> None:
+    import argparse
+
+    absent = argparse.SUPPRESS
+    parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
+    parser.add_argument(
+        "-t", "--target", dest="targets", action="append", metavar="TARGET", default=absent,
+        help="such as python3.13-arm64; several make several packages",
+    )  # fmt: skip
+    parser.add_argument(
+        "-r", "--requirement", dest="requirements", action="append", metavar="FILE", default=absent,
+        help="a requirements file; - for standard input",
+    )  # fmt: skip
+    parser.add_argument("--lock", dest="lock", metavar="FILE", default=absent, help="the lock to honour")
+    parser.add_argument("--extra", dest="extras", action="append", metavar="NAME", default=absent, help="an extra")
+    parser.add_argument("--group", dest="groups", action="append", metavar="NAME", default=absent, help="a group")
+    parser.add_argument(
+        "--allow-sdist", dest="allow_sdist", action="append", metavar="NAME", default=absent,
+        help="allow a source distribution (all: any)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-linux-wheels", action="store_true", default=absent,
+        help="accept wheels tagged linux_*; the audit decides then",
+    )  # fmt: skip
+    parser.add_argument("--offline", action="store_true", default=absent, help="use only the cache")

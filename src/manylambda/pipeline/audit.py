@@ -1,0 +1,34 @@
+"""`audit`: whether a package that some tool made will load on its target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manylambda import rules
+from manylambda.audit import open_package, run
+from manylambda.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from manylambda.audit import Report
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+
+def audit(path: Path, target: Target, *, layers: Sequence[Path] = (), progress: Progress = SILENT) -> Report:
+    """Check the package at `path` (zip, layer, folder or wheel) together with the `layers` it will be used with."""
+    package = open_package(path)
+    task = progress.task("audit", path.name, None)
+    try:
+        return run(
+            package.tree,
+            target,
+            rules.ALL,
+            kind=package.kind,
+            layers=[open_package(layer).tree for layer in layers],
+            zipped_size=package.zipped_size,
+        )
+    finally:
+        task.finish()

@@ -1,0 +1,329 @@
+"""`build`: a package for each target, proved before it takes its place."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from manylambda import archive, elf, rules, wheels
+from manylambda import audit as auditing
+from manylambda.errors import RequestError
+from manylambda.fetch.cache import Cache
+from manylambda.lock.model import LocalPackage
+from manylambda.pipeline import dependencies
+from manylambda.progress import SILENT
+from manylambda.sources.project import ORIGIN, project_tree
+from manylambda.tree import PackageTree, overlay
+from manylambda.wheelhouse import CacheDamaged, StoredWheel, Wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from manylambda.config import Settings
+    from manylambda.lock.model import Selection, Source
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+    from manylambda.tree import Collision
+    from manylambda.wheels import Inventory
+
+_NATIVE_VERSION: Final = 1
+"""Goes up whenever the facts `elf` reads of a file change."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShippedDistribution:
+    """One distribution of a package; sizes in bytes."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    size: int
+    unzipped_size: int
+    compiled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A package for one target."""
+
+    target: Target
+    kind: Literal["zip", "layer", "dir"]
+    path: Path
+    written: archive.Written | None
+    """None when the audit refused the package: then nothing was written."""
+    distributions: tuple[ShippedDistribution, ...]
+    report: auditing.Report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """What a build made, in the order the targets were given."""
+
+    source: Source
+    artifacts: tuple[Artifact, ...]
+
+    def fails(self, threshold: Literal["error", "warning"]) -> bool:
+        """Whether any package has a finding at or over `threshold` (`error` or `warning`)."""
+        return any(artifact.report.fails(threshold) for artifact in self.artifacts)
+
+
+def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
+    """Make a package for every target of `settings`; what the audit refuses is not written.
+
+    Raises the errors of `manylambda.errors`. A damaged file in the cache is fetched anew, once.
+    """
+    for target in settings.targets:
+        if not target.can_build:
+            raise RequestError(
+                f"`{target}` is known for auditing only: Lambda takes no new functions of it",
+                hint="`manylambda targets` lists what can be built",
+            )
+    try:
+        return _Build(settings, progress).run()
+    except CacheDamaged as damage:
+        progress.warning(f"{damage.message}; fetching anew")
+        return _Build(settings, progress).run()
+
+
+class _Build:
+    """One build: what its targets share, and the work for each."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._cache = Cache.default()
+        self._source = dependencies.find_source(settings, progress)
+
+    def run(self) -> BuildResult:
+        settings = self._settings
+        pylock = dependencies.read_lock(self._source, settings.targets, settings, self._progress)
+        selections = [
+            self._with_project(dependencies.select(pylock, self._source, target, settings))
+            for target in settings.targets
+        ]
+        house = Wheelhouse(
+            cache=self._cache,
+            credentials=lambda: dependencies.credentials(self._source),
+            offline=settings.offline,
+            progress=self._progress,
+            derive={"native": (_NATIVE_VERSION, _native_facts)} if settings.audit else None,
+        )
+        fetched = house.get(pin for selection in selections for pin in selection.pins)
+        local = self._build_local(house, selections)
+        files = self._project_files()
+
+        def work(selection: Selection) -> Callable[[], Artifact]:
+            stored = [
+                *(fetched[pin.name, pin.wheel.filename] for pin in selection.pins),
+                *(local[package.directory] for package in selection.local),
+            ]
+            stored.sort(key=lambda wheel: wheel.inventory.name)
+            return lambda: self._package(house, selection.target, stored, files)
+
+        return BuildResult(source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections])))
+
+    def _build_local(self, house: Wheelhouse, selections: Sequence[Selection]) -> Mapping[Path, StoredWheel]:
+        wanted = {
+            package.directory: (package, selection.target) for selection in selections for package in selection.local
+        }
+        if not wanted:
+            return {}
+        from tempfile import TemporaryDirectory
+
+        from manylambda.sdists import build_local
+
+        with TemporaryDirectory(prefix="manylambda-") as folder:
+            built = build_local(
+                [package for package, _ in wanted.values()],
+                target=next(iter(wanted.values()))[1],
+                out_dir=Path(folder),
+                offline=self._settings.offline,
+                environment=os.environ,
+                progress=self._progress,
+            )
+            return {package.directory: house.add(path) for package, path in built.items()}
+
+    def _with_project(self, selection: Selection) -> Selection:
+        """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
+        settings = self._settings
+        others = tuple(package for package in selection.local if package.directory != settings.project)
+        if not settings.package:
+            return replace(selection, local=others)
+        own = LocalPackage(name=settings.name, directory=settings.project)
+        return replace(selection, local=(*others, own))
+
+    def _project_files(self) -> PackageTree:
+        settings = self._settings
+        if settings.kind == "layer":
+            return PackageTree()  # a layer holds dependencies; a project that is a package is one of them
+        found = project_tree(settings.project, settings.files)
+        for left in found.left_out:
+            tell = self._progress.warning if left.notable else self._progress.detail
+            tell(f"left out `{left.path}`: {left.reason}")
+        for one, other in found.case_collisions:
+            self._progress.warning(f"`{one}` and `{other}` are one file on macOS and Windows")
+        return found.tree
+
+    def _package(
+        self, house: Wheelhouse, target: Target, stored: Sequence[StoredWheel], files: PackageTree
+    ) -> Artifact:
+        settings = self._settings
+        stored = self._kept(target, stored)
+        confirmed = _Background(lambda: house.confirm(stored))
+        interpreter = f"/var/lang/bin/python{target.python[0]}.{target.python[1]}"
+        for wheel in stored:
+            for path in wheels.left_out(wheel.inventory, scripts=settings.scripts):
+                self._progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
+        trees = [
+            wheels.package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored
+        ]
+        tree, collisions = overlay((files, *trees))
+        prefix = self._prefix(target)
+        tree = tree.under(prefix) if prefix else tree
+        place, kind = self._place(target), settings.kind
+        report: auditing.Report | None = None
+
+        def admit(written: archive.Written) -> None:
+            nonlocal report
+            report = self._report(target, tree, stored, collisions, written)
+            if settings.audit and report.has_errors:
+                raise _Refused
+            confirmed.result()
+
+        written: archive.Written | None = None
+        write = archive.write_directory if kind == "dir" else archive.write_zip
+        try:
+            written = write(tree, place, progress=self._progress, label=str(target), admit=admit)
+        except _Refused:
+            confirmed.result()
+        assert report is not None
+        return Artifact(
+            target=target,
+            kind=kind,
+            path=place,
+            written=written,
+            distributions=tuple(map(_shipped, stored)),
+            report=report,
+        )
+
+    def _report(
+        self,
+        target: Target,
+        tree: PackageTree,
+        stored: Sequence[StoredWheel],
+        collisions: Sequence[Collision],
+        written: archive.Written,
+    ) -> auditing.Report:
+        settings = self._settings
+        if not settings.audit:
+            return auditing.run(tree, target, (), facts={}, distributions=())
+        prefix = self._prefix(target)
+        facts = {
+            prefix + path: elf.from_json(fact) for one in reversed(stored) for path, fact in one.facts["native"].items()
+        }
+        present = {entry.path for entry in tree}
+        facts = {path: fact for path, fact in facts.items() if path in present}
+        facts.update(auditing.native_facts(entry for entry in tree if entry.origin == ORIGIN))
+        return auditing.run(
+            tree,
+            target,
+            rules.ALL,
+            kind=settings.kind,
+            layers=[auditing.open_tree(layer) for layer in settings.layers],
+            facts=facts,
+            distributions=[one.inventory for one in stored],
+            zipped_size=None if settings.kind == "dir" else written.size,
+            collisions=collisions,
+        )
+
+    def _prefix(self, target: Target) -> str:
+        """Return where in the package distributions lie, with its `/`."""
+        if self._settings.kind != "layer":
+            return ""
+        if self._settings.layer_layout == "python":
+            return "python/"
+        return f"python/lib/python{target.python[0]}.{target.python[1]}/site-packages/"
+
+    def _kept(self, target: Target, stored: Sequence[StoredWheel]) -> Sequence[StoredWheel]:
+        """Leave out what the user excludes and, when asked, what the runtime has."""
+        settings = self._settings
+        if not settings.exclude and not settings.exclude_provided:
+            return stored
+        from manylambda.lock.roots import direct_names
+        from manylambda.needs import Needs
+
+        roots = direct_names(self._source)
+        needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
+        dropped = list(needs.without(settings.exclude)) if settings.exclude else []
+        if settings.exclude_provided:
+            provided, stay = needs.provided(target.preinstalled, target.runtime)
+            for line in stay:
+                self._progress.info(f"{target}: {line}")
+            dropped += [one for one in provided if one.name not in {gone.name for gone in dropped}]
+        for one in sorted(dropped, key=lambda one: one.name):
+            self._progress.info(f"{target}: `{one.name}` is left out: {one.reason}")
+        gone = {one.name for one in dropped}
+        return [wheel for wheel in stored if wheel.inventory.name not in gone]
+
+    def _place(self, target: Target) -> Path:
+        settings = self._settings
+        stem = f"{settings.name}-layer-{target}" if settings.kind == "layer" else f"{settings.name}-{target}"
+        return settings.output / (stem if settings.kind == "dir" else f"{stem}.zip")
+
+
+class _Refused(Exception):
+    """The audit found an error: the package is not to be published."""
+
+
+class _Background:
+    """A function running in a thread while the caller works on; an executor would cost a warm build its import."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            self._error = error
+
+    def result(self) -> None:
+        """Wait for the end; raise what the function raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _in_parallel(work: Sequence[Callable[[], Artifact]]) -> list[Artifact]:
+    if len(work) == 1:
+        return [work[0]()]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=min(len(work), os.cpu_count() or 1)) as pool:
+        return [future.result() for future in [pool.submit(one) for one in work]]
+
+
+def _native_facts(inventory: Inventory) -> dict[str, object]:
+    """Read the native files of a wheel: facts of its bytes, kept beside the inventory."""
+    tree = wheels.package_tree(inventory, interpreter="", scripts=True)
+    return {path: elf.to_json(native) for path, native in auditing.native_facts(tree).items()}
+
+
+def _shipped(stored: StoredWheel) -> ShippedDistribution:
+    inventory = stored.inventory
+    return ShippedDistribution(
+        name=inventory.name,
+        version=inventory.version,
+        file=stored.filename,
+        sha256=stored.sha256,
+        size=stored.size,
+        unzipped_size=inventory.unzipped_size,
+        compiled=bool(stored.facts.get("native")) if "native" in stored.facts else not inventory.is_pure,
+    )

@@ -1,0 +1,67 @@
+"""From a project's settings to what goes into the package of each target: the part all commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from manylambda.lock.discovery import base_folder, discover
+from manylambda.lock.model import SourceKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from packaging.pylock import Pylock
+
+    from manylambda.config import Settings
+    from manylambda.fetch import Credentials
+    from manylambda.lock.model import Selection, Source
+    from manylambda.lock.settings import IndexSettings
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+
+def find_source(settings: Settings, progress: Progress) -> Source:
+    """Find the file dependencies are taken from, and say which it is and what was passed over."""
+    source = discover(settings.project, requirements=settings.requirements, lock=settings.lock)
+    if source.kind is SourceKind.NONE:
+        progress.info(f"no dependencies: `{source.project.name}` has no lock, requirements.txt or pyproject.toml")
+        return source
+    names = ", ".join(f"`{_shown(file, source.project)}`" for file in source.files)
+    passed = ", ".join(f"`{_shown(file, source.project)}`" for file in source.passed_over)
+    how = "locked" if source.kind.is_locked else "resolved for each target"
+    progress.info(f"dependencies from {names} ({how}{f'; passed over: {passed}' if passed else ''})")
+    return source
+
+
+def read_lock(source: Source, targets: Sequence[Target], settings: Settings, progress: Progress) -> Pylock:
+    """Read or resolve the lock of `source` for `targets`."""
+    from manylambda.lock.readers import read
+
+    return read(source, targets, settings.resolve_options(os.environ), progress)
+
+
+def select(pylock: Pylock, source: Source, target: Target, settings: Settings) -> Selection:
+    """Choose the files for one target."""
+    from manylambda.lock import select as selecting
+
+    return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
+
+
+def index_settings(source: Source) -> IndexSettings:
+    """Give the indexes the project uses."""
+    from manylambda.lock.settings import read_settings
+
+    return read_settings(source.project, os.environ)
+
+
+def credentials(source: Source) -> Credentials:
+    """Give the logins for downloads: those the indexes use."""
+    from manylambda.fetch import Credentials
+
+    return Credentials.from_settings(os.environ, index_settings(source).index_urls)
+
+
+def _shown(file: Path, project: Path) -> str:
+    return "standard input" if str(file) == "-" else os.path.relpath(file, project).replace(os.sep, "/")

@@ -1,0 +1,42 @@
+"""`lock`: one `pylock.toml` with hashes for all targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manylambda.lock.discovery import base_folder
+from manylambda.lock.write import write_lock
+from manylambda.pipeline import dependencies
+from manylambda.progress import SILENT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manylambda.config import Settings
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockResult:
+    """A lock that was written."""
+
+    path: Path
+    targets: tuple[Target, ...]
+    packages: int
+    """Entries; a distribution with different versions for different targets has several."""
+
+
+def lock(settings: Settings, *, progress: Progress = SILENT) -> LockResult:
+    """Resolve the project's dependencies for every target and write them to `settings.lock_output`.
+
+    What is there already gives preferences: versions stay where they can. Raises ResolutionError and FetchError.
+    """
+    source = dependencies.find_source(settings, progress)
+    path = settings.lock_output or settings.project / "pylock.toml"
+    pylock = dependencies.read_lock(source, settings.targets, settings, progress)
+    for target in settings.targets:
+        dependencies.select(pylock, source, target, settings)  # a lock that cannot be built from is not written
+    write_lock(pylock, path, base=base_folder(source))
+    return LockResult(path=path, targets=settings.targets, packages=len(pylock.packages))

@@ -1,0 +1,147 @@
+"""`plan`: what would be shipped for each target, and why this file and no other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manylambda.errors import FetchError, ResolutionError
+from manylambda.lock.compatibility import is_compiled
+from manylambda.lock.explain import pure_fallback, refusals
+from manylambda.lock.index import IndexClient
+from manylambda.pipeline import dependencies
+from manylambda.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from manylambda.config import Settings
+    from manylambda.lock.compatibility import Refusal
+    from manylambda.lock.index import IndexFile
+    from manylambda.lock.model import Pin, Selection, Source
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedDistribution:
+    """One distribution that would be shipped."""
+
+    name: str
+    version: str
+    file: str
+    compiled: bool
+    size: int | None
+    """Bytes of the wheel, where the lock or the index tells."""
+    reason: str
+    """Why this file."""
+    refused: tuple[Refusal, ...]
+    """Nearer files, and why they were not taken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetPlan:
+    """What would be shipped for one target, or why nothing can be."""
+
+    target: Target
+    distributions: tuple[PlannedDistribution, ...]
+    error: ResolutionError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plans:
+    """The plan of every target, in the order they were given."""
+
+    source: Source
+    targets: tuple[TargetPlan, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0, or that of the first target that cannot be resolved."""
+        return next((plan.error.exit_status for plan in self.targets if plan.error is not None), 0)
+
+
+def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
+    """Plan each target for itself: one that cannot be resolved does not hide the others."""
+    source = dependencies.find_source(settings, progress)
+    selections: list[Selection | ResolutionError] = []
+    for target in settings.targets:
+        try:
+            pylock = dependencies.read_lock(source, [target], settings, progress)
+            selections.append(dependencies.select(pylock, source, target, settings))
+        except ResolutionError as error:
+            selections.append(error)
+    files = _files_of_index(source, settings, selections, progress)
+    plans = [
+        TargetPlan(target=target, distributions=(), error=selection)
+        if isinstance(selection, ResolutionError)
+        else _target_plan(selection, files, settings)
+        for target, selection in zip(settings.targets, selections, strict=True)
+    ]
+    return Plans(source=source, targets=tuple(plans))
+
+
+def _target_plan(selection: Selection, files: Mapping[str, Sequence[IndexFile]], settings: Settings) -> TargetPlan:
+    pinned = [_planned(pin, selection.target, files.get(pin.name, ()), settings) for pin in selection.pins]
+    local = [
+        PlannedDistribution(
+            name=package.name,
+            version="",
+            file=f"{os.path.relpath(package.directory, settings.project).replace(os.sep, '/')}/",
+            compiled=False,
+            size=None,
+            reason="a folder of this machine, built into a wheel",
+            refused=(),
+        )
+        for package in selection.local
+    ]
+    return TargetPlan(target=selection.target, distributions=tuple(sorted((*pinned, *local), key=lambda one: one.name)))
+
+
+def _planned(pin: Pin, target: Target, files: Sequence[IndexFile], settings: Settings) -> PlannedDistribution:
+    own = [file for file in files if file.is_wheel and file.version == pin.version]
+    listed = next((file for file in own if file.filename == pin.wheel.filename), None)
+    tag = pin.wheel.filename.removesuffix(".whl").split("-", 2)[2]
+    if pure_fallback(pin.wheel.filename, files):
+        reason = f"the only wheel that fits; the compiled ones of {pin.version} are for other targets (pure-fallback)"
+    elif len(own) > 1:
+        reason = f"`{tag}` is the best of {len(own)} wheels of this release"
+    else:
+        reason = f"`{tag}` fits"
+    return PlannedDistribution(
+        name=pin.name,
+        version=pin.version,
+        file=pin.wheel.filename,
+        compiled=is_compiled(pin.wheel.filename),
+        size=pin.wheel.size if pin.wheel.size is not None or listed is None else listed.size,
+        reason=reason,
+        refused=refusals(files, target, pin.wheel.filename, allow_linux=settings.allow_linux_wheels) if files else (),
+    )
+
+
+def _files_of_index(
+    source: Source, settings: Settings, selections: Iterable[Selection | ResolutionError], progress: Progress
+) -> Mapping[str, Sequence[IndexFile]]:
+    """Ask the indexes for all files of what is pinned: only they know what was passed by."""
+    names = sorted({pin.name for one in selections if not isinstance(one, ResolutionError) for pin in one.pins})
+    if settings.offline or not names:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor
+
+    task = progress.task("explain", "index pages", len(names), unit="items")
+    with IndexClient(dependencies.index_settings(source), environment=os.environ) as client:
+
+        def files(name: str) -> Sequence[IndexFile]:
+            try:
+                return client.files(name)
+            except FetchError as error:
+                progress.warning(f"no refusals told for `{name}`: {error.message}")
+                return ()
+            finally:
+                task.advance(1)
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            found = dict(zip(names, pool.map(files, names), strict=True))
+    task.finish()
+    return found

@@ -1,0 +1,95 @@
+"""Results as plain data for `--format json`: a contract that scripts depend on; the schemas lie in `data/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from manylambda.pipeline.build import Artifact, BuildResult
+    from manylambda.pipeline.lock import LockResult
+    from manylambda.pipeline.plan import Plans
+    from manylambda.target import Target
+
+
+def build(result: BuildResult) -> dict[str, Any]:
+    """Return the document of `manylambda build`."""
+    return {
+        "version": 1,
+        "source": {"kind": result.source.kind.value, "files": [str(file) for file in result.source.files]},
+        "artifacts": [_artifact(artifact) for artifact in result.artifacts],
+    }
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    written = artifact.written
+    return {
+        "target": str(artifact.target),
+        "kind": artifact.kind,
+        "path": str(artifact.path) if written else None,
+        "sha256": written.sha256 if written else None,
+        "code_sha256": written.code_sha256 if written else None,
+        "size": written.size if written else None,
+        "unzipped_size": written.unzipped_size if written else artifact.report.unzipped_size,
+        "files": written.files if written else artifact.report.files,
+        "distributions": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "file": one.file,
+                "sha256": one.sha256,
+                "size": one.size,
+                "unzipped_size": one.unzipped_size,
+                "compiled": one.compiled,
+            }
+            for one in artifact.distributions
+        ],
+        "findings": [finding.to_json() for finding in artifact.report.findings],
+    }
+
+
+def lock(result: LockResult) -> dict[str, Any]:
+    """Return the document of `manylambda lock`."""
+    return {
+        "version": 1,
+        "path": str(result.path),
+        "targets": [str(target) for target in result.targets],
+        "packages": result.packages,
+    }
+
+
+def plan(plans: Plans) -> dict[str, Any]:
+    """Return the document of `manylambda plan`."""
+    return {
+        "version": 1,
+        "targets": [
+            {
+                "target": str(one.target),
+                "error": {"code": one.error.code, "message": one.error.message, "hint": one.error.hint}
+                if one.error
+                else None,
+                "distributions": [
+                    {
+                        "name": planned.name,
+                        "version": planned.version,
+                        "file": planned.file,
+                        "compiled": planned.compiled,
+                        "size": planned.size,
+                        "reason": planned.reason,
+                        "refused": [
+                            {"file": refusal.filename, "reason": refusal.reason.word, "message": refusal.sentence}
+                            for refusal in planned.refused
+                        ],
+                    }
+                    for planned in one.distributions
+                ],
+            }
+            for one in plans.targets
+        ],
+    }
+
+
+def targets(chosen: Sequence[Target] | Iterable[Target]) -> dict[str, Any]:
+    """Return the document of `manylambda targets`."""
+    return {"version": 1, "targets": [target.to_dict() for target in chosen]}

@@ -1,0 +1,32 @@
+"""Aligned columns of plain text: readable on any terminal, in a pipe and in a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Return `header` and `rows` as lines of equal columns, those in `right` aligned to the right."""
+    table = [tuple(header), *map(tuple, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def megabytes(size: int) -> str:
+    """Return bytes as MB (10^6), the unit of disks and downloads, with enough figures to compare."""
+    return f"{size / 1e6:.2f} MB"
+
+
+def mebibytes(size: int) -> str:
+    """Return bytes as MiB (2^20), the unit of Lambda's limits."""
+    return f"{size / (1 << 20):.1f} MiB"

@@ -1,0 +1,182 @@
+"""Results as text for people: a few lines that answer what was asked, tables where figures are compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from manylambda.audit import Severity
+from manylambda.render.table import columns, mebibytes, megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from manylambda.audit import Finding, Report
+    from manylambda.pipeline.build import Artifact, BuildResult
+    from manylambda.pipeline.lock import LockResult
+    from manylambda.pipeline.plan import Plans, TargetPlan
+    from manylambda.target import Target
+
+_ROWS: Final = 12
+"""Distributions listed unless `-v`: the largest ones are what a reader looks for."""
+
+
+def build(result: BuildResult, *, verbose: bool) -> str:
+    """Return what was made: a size table, the findings, where each package lies and its digest."""
+    return "\n\n".join(_artifact(artifact, verbose=verbose) for artifact in result.artifacts)
+
+
+def _artifact(artifact: Artifact, *, verbose: bool) -> str:
+    parts = []
+    if artifact.distributions:
+        parts.append(_size_table(artifact, verbose=verbose))
+    if artifact.report.findings:
+        parts.append(findings(artifact.report.findings))
+    written = artifact.written
+    if written is None:
+        parts.append(f"{artifact.target}: not written, since it would not load (see the errors above)")
+    else:
+        what = {"zip": "zip", "layer": "layer", "dir": "folder"}[artifact.kind]
+        size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
+        parts.append(
+            f"{artifact.target}: {what} {artifact.path}\n"
+            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {written.files} files\n"
+            f"  sha256       {written.sha256}\n"
+            f"  code_sha256  {written.code_sha256}"
+        )
+    return "\n\n".join(parts)
+
+
+def _size_table(artifact: Artifact, *, verbose: bool) -> str:
+    ordered = sorted(artifact.distributions, key=lambda one: (-one.unzipped_size, one.name))
+    shown = ordered if verbose else ordered[:_ROWS]
+    rows = [
+        (
+            one.name,
+            one.version,
+            "compiled" if one.compiled else "pure",
+            megabytes(one.size),
+            megabytes(one.unzipped_size),
+        )
+        for one in shown
+    ]
+    rest = ordered[len(shown) :]
+    if rest:
+        rows.append(
+            (
+                f"{len(rest)} more",
+                "",
+                "",
+                megabytes(sum(one.size for one in rest)),
+                megabytes(sum(one.unzipped_size for one in rest)),
+            )
+        )
+    return columns(("distribution", "version", "kind", "wheel", "unzipped"), rows, right=frozenset({3, 4}))
+
+
+def findings(found: Iterable[Finding]) -> str:
+    """Return each finding with its hint on a line of its own."""
+    lines = []
+    for finding in found:
+        where = finding.path or finding.distribution
+        lines.append(f"{finding.severity.value}[{finding.rule}]: {f'{where}: ' if where else ''}{finding.message}")
+        if finding.hint:
+            lines.append(f"  hint: {finding.hint}")
+    return "\n".join(lines)
+
+
+def audit(report: Report) -> str:
+    """Return the findings and one line that sums them up."""
+    errors, warnings, notes = (report.count(severity) for severity in Severity)
+    verdict = "will not load as it is" if errors else "nothing found that keeps it from loading"
+    line = (
+        f"{report.target}: {verdict}: {errors} errors, {warnings} warnings, {notes} notes in {report.files} files, "
+        f"{report.shared_objects} shared objects, {mebibytes(report.unzipped_size)} unzipped"
+    )
+    return f"{findings(report.findings)}\n\n{line}" if report.findings else line
+
+
+def lock(result: LockResult) -> str:
+    """Return where the lock lies and how much it holds."""
+    names = ", ".join(str(target) for target in result.targets)
+    return f"{result.path}\n  {result.packages} distributions for {names}"
+
+
+def plan(plans: Plans, *, verbose: bool) -> str:
+    """Return a table a target, with the reasons below it."""
+    return "\n\n".join(_target_plan(one, verbose=verbose) for one in plans.targets)
+
+
+def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
+    if one.error is not None:
+        hint = f"\n  hint: {one.error.hint}" if one.error.hint else ""
+        return f"{one.target}: {one.error.message}{hint}"
+    rows = [
+        (
+            planned.name,
+            planned.version,
+            "compiled" if planned.compiled else "pure",
+            megabytes(planned.size) if planned.size is not None else "?",
+            planned.file,
+        )
+        for planned in one.distributions
+    ]
+    total = sum(planned.size or 0 for planned in one.distributions)
+    text = columns(("distribution", "version", "kind", "size", "file"), rows, right=frozenset({3}))
+    lines = [f"{one.target}: {len(rows)} distributions, {megabytes(total)} to download", text]
+    for planned in one.distributions:
+        refused = planned.refused if verbose else planned.refused[:2]
+        if refused or verbose:
+            lines.append(f"{planned.name} {planned.version}: {planned.reason}")
+            lines.extend(f"  refused {refusal.filename}: it {refusal.sentence}" for refusal in refused)
+            if len(planned.refused) > len(refused):
+                lines.append(f"  and {len(planned.refused) - len(refused)} more, shown with -v")
+    return "\n".join(lines)
+
+
+def targets(all_targets: Sequence[Target]) -> str:
+    """Return the runtimes table."""
+    rows = [
+        (
+            str(target),
+            target.python_full_version,
+            target.os,
+            str(target.glibc),
+            target.status + ("" if target.can_build else ", audit only"),
+            target.deprecated or "",
+        )
+        for target in all_targets
+    ]
+    return columns(("target", "python", "os", "glibc", "status", "deprecated"), rows)
+
+
+def target(one: Target) -> str:
+    """Return one target in full."""
+    tags = one.tag_strings()
+    rows = [
+        ("target", str(one)),
+        ("status", one.lifecycle_note() or one.status),
+        ("python", one.python_full_version),
+        ("os", f"{one.os}, glibc {one.glibc}"),
+        ("machine", one.machine),
+        ("tags", f"{len(tags)}, best first: {', '.join(tags[:3])}, ..."),
+        *(("marker", f"{name} = {value!r}") for name, value in one.markers.items()),
+        ("libraries", f"{len(one.provided)} sonames: {', '.join(sorted(one.provided))}"),
+        *(("symbols", f"{name} {_ceiling(value)}") for name, value in one.symbol_versions.items()),
+        *(("preinstalled", f"{name} {version}") for name, version in one.preinstalled.items()),
+    ]
+    previous = ""
+    lines = []
+    for name, value in rows:
+        lines.append(f"{name if name != previous else '':<13} {value}")
+        previous = name
+    return "\n".join(lines)
+
+
+def _ceiling(value: object) -> str:
+    return (
+        value
+        if isinstance(value, str)
+        else ", ".join(map(str, value))
+        if isinstance(value, list | tuple | set | frozenset)
+        else str(value)
+    )
