@@ -437,7 +437,7 @@ def _dist_info_folder(infos: Sequence[tuple[zipfile.ZipInfo, Member]], prefix: s
     )
     if len(found) > 1:
         raise UnsafeArchive(f"`{filename}` has more than one `.dist-info` folder: {', '.join(found)}")
-    if not found or _normalised(found[0]) != _normalised(f"{prefix}.dist-info"):
+    if not found or _identity(found[0]) != _identity(prefix):
         raise UnsafeArchive(
             f"`{filename}` has no `{prefix}.dist-info` folder, found: {', '.join(found) or 'none'}",
             hint="the wheel was renamed or is damaged; build it again",
@@ -445,15 +445,16 @@ def _dist_info_folder(infos: Sequence[tuple[zipfile.ZipInfo, Member]], prefix: s
     return found[0]
 
 
-def _normalised(folder: str) -> str:
+def _identity(folder: str) -> tuple[str, object]:
+    """Return what two spellings of one `.dist-info` folder have in common."""
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
 
-    name, _, version = folder.removesuffix(".dist-info").partition("-")
+    name, _, version = folder.removesuffix(".dist-info").rpartition("-")
     try:
-        return f"{canonicalize_name(name)}-{Version(version.replace('_', '+', 1) if '+' not in version else version)}"
+        return canonicalize_name(name), Version(version if "+" in version else version.replace("_", "+", 1))
     except InvalidVersion:
-        return f"{canonicalize_name(name)}-{version}"
+        return canonicalize_name(name), version
 
 
 def _text(archive: zipfile.ZipFile, path: str, filename: str) -> str:
