@@ -1,0 +1,1 @@
+"""The same lock and sources give the same bytes on every host."""
