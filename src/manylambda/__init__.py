@@ -1,1 +1,88 @@
-"""Build AWS Lambda packages for Python that are right for the target and proved to be."""
+"""Build AWS Lambda packages for Python that are right for the target and proved to be.
+
+    from pathlib import Path
+    from manylambda import build, load_settings
+
+    result = build(load_settings(Path("."), targets=["python3.13-arm64"]))
+
+The same functions the command line uses. They never print and never exit: they return values, raise the errors of
+`manylambda.errors`, and tell a `manylambda.progress.Progress` what a person waiting might want to hear.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from manylambda._version import __version__
+    from manylambda.audit import Finding, Report, Severity
+    from manylambda.config import Settings, load_settings
+    from manylambda.errors import ManylambdaError
+    from manylambda.pipeline.audit import audit
+    from manylambda.pipeline.build import Artifact, BuildResult, ShippedDistribution, build
+    from manylambda.pipeline.lock import LockResult, lock
+    from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
+    from manylambda.target import Architecture, GlibcVersion, Target, all_targets
+
+__all__ = [
+    "Architecture",
+    "Artifact",
+    "BuildResult",
+    "Finding",
+    "GlibcVersion",
+    "LockResult",
+    "ManylambdaError",
+    "PlannedDistribution",
+    "Plans",
+    "Report",
+    "Settings",
+    "Severity",
+    "ShippedDistribution",
+    "Target",
+    "TargetPlan",
+    "__version__",
+    "all_targets",
+    "audit",
+    "build",
+    "load_settings",
+    "lock",
+    "plan",
+]
+
+# Imported when first asked for: `manylambda --version` passes through this module too.
+_HOMES: Final = {
+    "Architecture": "target",
+    "Artifact": "pipeline.build",
+    "BuildResult": "pipeline.build",
+    "Finding": "audit",
+    "GlibcVersion": "target",
+    "LockResult": "pipeline.lock",
+    "ManylambdaError": "errors",
+    "PlannedDistribution": "pipeline.plan",
+    "Plans": "pipeline.plan",
+    "Report": "audit",
+    "Settings": "config",
+    "Severity": "audit",
+    "ShippedDistribution": "pipeline.build",
+    "Target": "target",
+    "TargetPlan": "pipeline.plan",
+    "__version__": "_version",
+    "all_targets": "target",
+    "audit": "pipeline.audit",
+    "build": "pipeline.build",
+    "load_settings": "config",
+    "lock": "pipeline.lock",
+    "plan": "pipeline.plan",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module `manylambda` has no attribute `{name}`")
+    return getattr(import_module(f"manylambda.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

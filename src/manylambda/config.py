@@ -103,7 +103,7 @@ FIELDS: Final = (
         summary="The lock to honour", example='"pylock.lambda.toml"',
     ),
     Field(
-        key="lock-output", attribute="lock_output", flag="--output of `manylambda lock`", shape=Shape.PATH,
+        key="lock-output", attribute="lock_output", flag="--output", shape=Shape.PATH,
         default='"pylock.toml"', summary="The file `manylambda lock` writes", example='"pylock.lambda.toml"',
     ),
     Field(
@@ -279,6 +279,11 @@ def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, obje
         )
     problems.raise_if_any()
     return _settings(folder, document, file, given)
+
+
+def load_settings(project: Path, **flags: object) -> Settings:
+    """Decide the settings of a project for a program: keyword arguments stand for flags, `targets=["python3.13-arm64"]`."""
+    return load(project, os.environ, flags)
 
 
 def is_package(project: Path) -> bool:
