@@ -18,7 +18,7 @@ from manylambda.sources import FileRules, SourceFolder
 from manylambda.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from manylambda.lock.model import ResolveOptions
 
@@ -282,7 +282,7 @@ def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, obje
 
 
 def load_settings(project: Path, **flags: object) -> Settings:
-    """Decide the settings of a project for a program: keyword arguments stand for flags, `targets=["python3.13-arm64"]`."""
+    """Decide the settings of a project for a program; keywords stand for flags: `targets=["python3.13-arm64"]`."""
     return load(project, os.environ, flags)
 
 
@@ -412,9 +412,9 @@ def _from_environment(environment: Mapping[str, str], reader: _Reader) -> Iterat
         if found is not None:
             value = _from_text(found, environment[variable])
             yield from reader.read(found, value, _Place(f"`{variable}"))
-        elif meant := _nearest(variable, by_variable):
+        elif meant := _nearest(variable.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in by_variable]):
             # A variable that resembles none of ours may belong to somebody else's script.
-            reader.problems.add(f"`{variable}` is not a setting", f"did you mean `{meant}`?")
+            reader.problems.add(f"`{variable}` is not a setting", f"did you mean `{PREFIX}{meant}`?")
 
 
 def _from_flags(flags: Mapping[str, object], reader: _Reader) -> Iterator[tuple[str, Any]]:
@@ -682,7 +682,7 @@ def _meant(key: str, known: Mapping[str, Field]) -> str:
     return f"did you mean `{nearest}`?" if nearest else "the settings are " + ", ".join(f"`{one}`" for one in known)
 
 
-def _nearest(word: str, known: Mapping[str, Field]) -> str | None:
+def _nearest(word: str, known: Iterable[str]) -> str | None:
     import difflib
 
-    return next(iter(difflib.get_close_matches(word, known, 1, 0.8)), None)
+    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.8)), None)
