@@ -298,7 +298,16 @@ def test_certificates_are_kept_and_keys_are_not(tmp_path: Path) -> None:
 
 
 def test_the_output_folder_never_gets_into_a_package(tmp_path: Path) -> None:
-    write(tmp_path, {"app.py": "", "out/app.zip": "", "dist/page.html": "", "old/thing-python3.13-arm64.zip": ""})
+    write(
+        tmp_path,
+        {
+            "app.py": "",
+            "out/app.zip": "",
+            "dist/page.html": "",
+            "old/thing-python3.13-arm64.zip": "",
+            "thing-layer-python3.13-arm64.zip": "",
+        },
+    )
     (tmp_path / "thing-python3.12-x86_64").mkdir()
     write(tmp_path / "thing-python3.12-x86_64", {"app.py": ""})
     rules = {"output": tmp_path / "out", "name": "thing", "include": ("out/app.zip",)}
@@ -306,6 +315,7 @@ def test_the_output_folder_never_gets_into_a_package(tmp_path: Path) -> None:
     assert reasons(tmp_path, **rules) == {
         "old/thing-python3.13-arm64.zip": "output of this tool",
         "out/": "output of this tool",
+        "thing-layer-python3.13-arm64.zip": "output of this tool",
         "thing-python3.12-x86_64/": "output of this tool",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manylambda.sources.project import (
+    ORIGIN,
     FileRules,
     LeftOut,
     ProjectFiles,
@@ -11,4 +12,4 @@ from manylambda.sources.project import (
     project_tree,
 )
 
-__all__ = ["FileRules", "LeftOut", "ProjectFiles", "SourceFolder", "found_sources", "project_tree"]
+__all__ = ["ORIGIN", "FileRules", "LeftOut", "ProjectFiles", "SourceFolder", "found_sources", "project_tree"]

@@ -70,7 +70,7 @@ class FileRules:
     output: Path | None = None
     """Where packages are written: never part of one."""
     name: str | None = None
-    """Name of the packages, needed when `output` is the project folder itself."""
+    """The first part of the names of packages: those of earlier builds are never part of one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +180,8 @@ class _Reader:
         self._project = os.path.realpath(project)
         self._rules = rules
         self._output = None if rules.output is None else os.path.realpath(rules.output)
+        name = rules.name
+        self._artifacts = () if name is None else (f"{name}-python3.", f"{name}-layer-python3.")
         self._include = Rules.from_lines(rules.include, "include")
         self._include_outside = Rules(
             (pattern for pattern in self._include.patterns if pattern.is_anchored and pattern.literal), "include"
@@ -319,8 +321,7 @@ class _Reader:
             self._leave_out(seen.told, f"excluded by `{pattern.text}`")
             return True
         # Packages of earlier builds may also lie where this one does not write.
-        name = self._rules.name
-        if seen.entry.path == self._output or (name is not None and seen.name.startswith(f"{name}-python3.")):
+        if seen.entry.path == self._output or (self._artifacts and seen.name.startswith(self._artifacts)):
             self._leave_out(seen.told, "output of this tool")
             return True
         return False
