@@ -141,13 +141,12 @@ def symbols(source: IO[bytes]) -> Iterator[Symbol]:
 
     Costs about a second for each 100,000 symbols: asked only when a finding is to be explained.
     """
-    from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     with spooled(source, b"") as stream:
         try:
             yield from _dynamic_symbols(ELFFile(stream))
-        except (ELFError, *_PARSER_FAILURES):
+        except _parser_failures():
             return
 
 
@@ -188,11 +187,15 @@ def from_json(data: Mapping[str, Any]) -> NativeFile:
     return ElfFile(**fields)
 
 
-# What pyelftools raises on damaged files besides its own errors: it trusts offsets, sizes and encodings it reads.
-_PARSER_FAILURES: Final = (
-    AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError,
-    RecursionError, TypeError, UnicodeError, ValueError,
-)  # fmt: skip
+def _parser_failures() -> tuple[type[Exception], ...]:
+    """Return what pyelftools raises on damaged files: it trusts offsets, sizes and encodings that it reads."""
+    from elftools.common.exceptions import ELFError
+    from elftools.construct.core import ConstructError
+
+    return (
+        ELFError, ConstructError, AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError,
+        OverflowError, RecursionError, TypeError, UnicodeError, ValueError,
+    )  # fmt: skip
 
 
 def _read_seekable(stream: IO[bytes], head: bytes) -> NativeFile | None:
@@ -208,7 +211,6 @@ def _read_seekable(stream: IO[bytes], head: bytes) -> NativeFile | None:
 
 
 def _read_elf(stream: IO[bytes]) -> ElfFile | Malformed:
-    from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     stream.seek(0)
@@ -216,7 +218,7 @@ def _read_elf(stream: IO[bytes]) -> ElfFile | Malformed:
         return _parse_elf(ELFFile(stream), stream)
     except _Damaged as damage:
         return Malformed(reason=str(damage))
-    except (ELFError, *_PARSER_FAILURES):
+    except _parser_failures():
         return Malformed(reason="the ELF file is damaged or cut short")
 
 
@@ -395,11 +397,14 @@ def _isa_level(file: ELFFile, segment: _Segment) -> int:
     if file["e_machine"] != "EM_X86_64" or segment.file_size > _MAX_NOTES:
         return 0
     bits = 0
-    for note in iter_notes(file, segment.offset, segment.file_size):
-        if note["n_type"] == "NT_GNU_PROPERTY_TYPE_0" and not isinstance(note["n_desc"], str | bytes):
-            for entry in note["n_desc"]:
-                if entry["pr_type"] in {_X86_ISA_NEEDED, "GNU_PROPERTY_X86_ISA_1_NEEDED"}:
-                    bits |= _property_bits(entry["pr_data"])
+    try:
+        for note in iter_notes(file, segment.offset, segment.file_size):
+            if note["n_type"] == "NT_GNU_PROPERTY_TYPE_0" and not isinstance(note["n_desc"], str | bytes):
+                for entry in note["n_desc"]:
+                    if entry["pr_type"] in {_X86_ISA_NEEDED, "GNU_PROPERTY_X86_ISA_1_NEEDED"}:
+                        bits |= _property_bits(entry["pr_data"])
+    except _parser_failures():
+        return 0  # the loader does not mind notes that it cannot read
     return (bits & 0xF).bit_length()
 
 

@@ -1,0 +1,71 @@
+#!/bin/sh
+# Makes the ELF files of data/: one a fault, each a few KB. Made with gcc 12.2 (x86_64, glibc 2.36) and `ziglang` 0.17 for
+# the other machines; the tests only need the results, which are committed.
+set -eu
+cd "$(dirname "$0")"
+rm -rf data && mkdir -p data && cd data
+ZIG="${ZIG:-python3 -m ziglang}"
+SMALL="-Os -fPIC -nostdlib -Wl,-z,noseparate-code -Wl,--build-id=none -Wl,--hash-style=gnu -s -fno-asynchronous-unwind-tables"
+so() { out=$1; shift; gcc -shared $SMALL -o "$out" "$@"; }
+
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+echo 'int module(void) { return 1; }' > "$work/plain.c"
+echo 'extern int used(void); int module(void) { return used(); }' > "$work/user.c"
+echo 'int used(void) { return 1; }' > "$work/used.c"
+
+# Needs nothing.
+so plain.so "$work/plain.c"
+
+# GLIBC_2.34: what a compiler of this host makes of pthread_create and dlopen.
+cat > "$work/new.c" <<X
+extern int pthread_create(void *, void *, void *, void *); extern void *dlopen(const char *, int); extern int puts(const char *);
+int module(void) { puts("x"); dlopen("x", 1); return pthread_create(0, 0, 0, 0); }
+X
+so glibc_2_34.so "$work/new.c" -Wl,--no-as-needed -lc
+# Relative relocations in the short form: glibc 2.36.
+cat > "$work/relr.c" <<X
+extern int puts(const char *); static int a; int *p[] = {&a, &a, &a}; int module(void) { return puts("x"); }
+X
+so relr.so "$work/relr.c" -Wl,--no-as-needed -lc -Wl,-z,pack-relative-relocs
+
+# A library that is nowhere, and one that lies beside, reached by RUNPATH, by RPATH, or not at all.
+so libused.so.1 "$work/used.c" -Wl,-soname,libused.so.1
+so needs_used.so "$work/user.c" ./libused.so.1
+so needs_used_runpath.so "$work/user.c" ./libused.so.1 -Wl,--enable-new-dtags '-Wl,-rpath,$ORIGIN/../used.libs'
+so needs_used_rpath.so "$work/user.c" ./libused.so.1 -Wl,--disable-new-dtags '-Wl,-rpath,${ORIGIN}/../used.libs:/usr/lib64'
+
+# A copy of a library of the runtime, and what uses it, by RUNPATH (loses) and by RPATH (wins).
+so libz.so.1 "$work/used.c" -Wl,-soname,libz.so.1
+so needs_z_runpath.so "$work/user.c" ./libz.so.1 -Wl,--enable-new-dtags '-Wl,-rpath,$ORIGIN/../used.libs'
+so needs_z_rpath.so "$work/user.c" ./libz.so.1 -Wl,--disable-new-dtags '-Wl,-rpath,$ORIGIN/../used.libs'
+
+# A library with versions: the new one, what was linked against it, and the old one.
+printf 'USED_1.0 { global: used; local: *; };\n' > "$work/v1.map"
+printf 'USED_1.0 { local: *; }; USED_2.0 { global: used; } USED_1.0;\n' > "$work/v2.map"
+so "$work/libversioned.so.1" "$work/used.c" -Wl,-soname,libversioned.so.1 -Wl,--version-script,"$work/v2.map"
+so needs_versioned.so "$work/user.c" "$work/libversioned.so.1" '-Wl,-rpath,$ORIGIN/../used.libs'
+cp "$work/libversioned.so.1" libversioned_2.so.1
+so libversioned_1.so.1 "$work/used.c" -Wl,-soname,libversioned.so.1 -Wl,--version-script,"$work/v1.map"
+
+# GLIBCXX_3.4.30, which the libstdc++ of gcc 12 has and that of gcc 11 has not.
+printf 'GLIBCXX_3.4.30 { global: used; local: *; };\n' > "$work/cxx.map"
+so "$work/libstdc++.so.6" "$work/used.c" -Wl,-soname,libstdc++.so.6 -Wl,--version-script,"$work/cxx.map"
+so glibcxx_3_4_30.so "$work/user.c" "$work/libstdc++.so.6"
+
+so "$work/libc.musl-x86_64.so.1" "$work/used.c" -Wl,-soname,libc.musl-x86_64.so.1
+so musl.so "$work/user.c" "$work/libc.musl-x86_64.so.1"
+so execstack.so "$work/plain.c" -Wl,-z,execstack
+so isa_v3.so "$work/plain.c" -Wl,-z,x86-64-v3
+so isa_v4.so "$work/plain.c" -Wl,-z,x86-64-v4
+echo '.globl module; .text; module: movabs $other, %rax; ret; .data; .globl other; other: .quad 0; .section .note.GNU-stack,"",@progbits' > "$work/textrel.s"
+so textrel.so "$work/textrel.s" -Wl,-z,notext
+gcc -c -Os -o relocatable.o "$work/plain.c"
+echo 'int main(void) { return 0; }' > "$work/main.c"
+gcc -Os -s -Wl,-z,noseparate-code -Wl,--build-id=none -o program "$work/main.c"
+
+zig() { out=$1 target=$2; shift 2; $ZIG cc -target "$target" -Os -s -fno-sanitize=undefined -g0 -fPIC -shared -nostdlib -o "$out" "$@"; }
+zig aarch64.so aarch64-linux-gnu.2.34 "$work/plain.c"
+zig i686.so x86-linux-gnu.2.34 "$work/plain.c"
+zig s390x.so s390x-linux-gnu.2.34 "$work/plain.c"   # big-endian
+zig aarch64_glibc_2_34.so aarch64-linux-gnu.2.34 "$work/new.c" -lc
+ls -l

@@ -1,0 +1,198 @@
+"""Native files are known by their content, and damaged ones by what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manylambda import elf
+from manylambda.elf import ElfFile, ForeignFile, Malformed
+from manylambda.tree import DEFLATED, Span, open_content
+
+DATA = Path(__file__).parent / "elf" / "data"
+
+
+def facts(name: str) -> ElfFile:
+    native = elf.read(DATA / name)
+    assert isinstance(native, ElfFile)
+    return native
+
+
+def test_every_fact_of_a_shared_object_is_read() -> None:
+    assert facts("glibc_2_34.so") == ElfFile(
+        machine="x86_64",
+        needed=("libc.so.6",),
+        version_needs={"libc.so.6": {"GLIBC_2.2.5": False, "GLIBC_2.34": False}},
+    )
+
+
+def test_search_paths_are_split_and_kept_apart() -> None:
+    assert facts("needs_used_runpath.so").runpath == ("$ORIGIN/../used.libs",)
+    assert facts("needs_used_runpath.so").rpath == ()
+    assert facts("needs_used_rpath.so").rpath == ("${ORIGIN}/../used.libs", "/usr/lib64")
+    assert facts("needs_used_rpath.so").runpath == ()
+
+
+def test_the_soname_and_the_versions_of_a_library_are_read() -> None:
+    library = facts("libversioned_2.so.1")
+    assert library.soname == "libversioned.so.1"
+    assert library.version_definitions == ("USED_1.0", "USED_2.0")
+
+
+def test_a_weak_version_need_is_told_from_a_strong_one() -> None:
+    data = bytearray((DATA / "glibc_2_34.so").read_bytes())
+    at = data.index(struct.pack("<IH", 0x069691B4, 0))  # the ELF hash of `GLIBC_2.34`, and no flags
+    data[at + 4] = 2
+    native = elf.read(io.BytesIO(data))
+    assert isinstance(native, ElfFile)
+    assert native.version_needs == {"libc.so.6": {"GLIBC_2.2.5": False, "GLIBC_2.34": True}}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("aarch64.so", ElfFile(machine="aarch64", version_needs={})),
+        ("i686.so", ElfFile(machine="i686", bits=32, version_needs={})),
+        ("s390x.so", ElfFile(machine="s390x", little_endian=False, version_needs={})),
+        ("execstack.so", ElfFile(machine="x86_64", version_needs={}, executable_stack=True)),
+        ("isa_v3.so", ElfFile(machine="x86_64", version_needs={}, isa_level=3)),
+        ("isa_v4.so", ElfFile(machine="x86_64", version_needs={}, isa_level=4)),
+        ("textrel.so", ElfFile(machine="x86_64", version_needs={}, text_relocations=True)),
+        ("relocatable.o", ElfFile(machine="x86_64", version_needs={}, kind="relocatable")),
+    ],
+)
+def test_machines_kinds_and_marks_are_told_apart(name: str, expected: ElfFile) -> None:
+    assert elf.read(DATA / name) == expected
+
+
+def test_a_program_is_known_by_its_interpreter_even_when_it_is_position_independent() -> None:
+    program = facts("program")
+    assert program.kind == "executable"
+    assert program.interpreter == "/lib64/ld-linux-x86-64.so.2"
+
+
+@pytest.mark.parametrize("path", sorted(DATA.iterdir()), ids=lambda path: path.name)
+def test_facts_survive_json(path: Path) -> None:
+    native = elf.read(path)
+    assert native is not None
+    assert elf.from_json(json.loads(json.dumps(elf.to_json(native)))) == native
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (struct.pack("<II", 0xFEEDFACF, 0x0100000C), ForeignFile(format="Mach-O", machines=("arm64",))),
+        (struct.pack(">II", 0xFEEDFACE, 18), ForeignFile(format="Mach-O", machines=("machine-18",))),
+        (
+            struct.pack(">II", 0xCAFEBABE, 2) + struct.pack(">5I5I", 0x01000007, 3, 0, 0, 0, 0x0100000C, 0, 0, 0, 0),
+            ForeignFile(format="Mach-O", machines=("x86_64", "arm64")),
+        ),
+        (b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\x86", ForeignFile(format="PE", machines=("x86_64",))),
+        (b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\xaa", ForeignFile(format="PE", machines=("arm64",))),
+    ],
+)
+def test_binaries_of_other_systems_are_named(head: bytes, expected: ForeignFile) -> None:
+    native = elf.read(io.BytesIO(head + bytes(64)))
+    assert native == expected
+    assert elf.from_json(json.loads(json.dumps(elf.to_json(expected)))) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"#!/bin/sh\n",
+        b"MZ is how a text may begin",
+        b"MZ" + bytes(200),
+        struct.pack(">II", 0xCAFEBABE, 61) + bytes(64),
+    ],
+    ids=["empty", "script", "text", "DOS", "Java class"],
+)
+def test_other_files_are_no_native_files(data: bytes) -> None:
+    assert elf.read(io.BytesIO(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (4, "the ELF file is damaged or cut short"),
+        (63, "the ELF file is damaged or cut short"),
+        (200, "the ELF file is damaged or cut short"),
+        (1200, "the ELF file is cut short"),
+    ],
+)
+def test_a_file_that_is_cut_short_is_malformed(size: int, reason: str) -> None:
+    data = (DATA / "glibc_2_34.so").read_bytes()[:size]
+    assert elf.read(io.BytesIO(data)) == Malformed(reason=reason)
+    assert elf.from_json(elf.to_json(Malformed(reason=reason))) == Malformed(reason=reason)
+
+
+def patched(name: str, offset: int, data: bytes) -> io.BytesIO:
+    whole = bytearray((DATA / name).read_bytes())
+    whole[offset : offset + len(data)] = data
+    return io.BytesIO(whole)
+
+
+def test_counts_that_a_file_lies_about_cost_no_time() -> None:
+    segments = elf.read(patched("plain.so", 56, struct.pack("<H", 0xFFF0)))
+    assert segments == Malformed(reason="the ELF file says that it has 65520 segments")
+    whole = (DATA / "glibc_2_34.so").read_bytes()
+    at = whole.index(struct.pack("<QQ", 0x6FFFFFFF, 1))  # DT_VERNEEDNUM
+    versions = elf.read(patched("glibc_2_34.so", at + 8, struct.pack("<Q", 1 << 40)))
+    assert versions == Malformed(reason=f"the ELF file says that it has {1 << 40} symbol versions")
+    strings = whole.index(struct.pack("<Q", 5), whole.index(struct.pack("<QQ", 0x6FFFFFFF, 1)) - 400)  # DT_STRTAB
+    outside = elf.read(patched("glibc_2_34.so", strings + 8, struct.pack("<Q", 1 << 50)))
+    assert outside == Malformed(reason="the ELF file points outside of itself")
+
+
+@settings(max_examples=300, deadline=1000)
+@given(st.sampled_from(["glibc_2_34.so", "libversioned_2.so.1", "isa_v3.so", "program"]), st.data())
+def test_no_damage_is_more_than_malformed(name: str, data: st.DataObject) -> None:
+    whole = bytearray((DATA / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, len(whole) - 9))
+        whole[at : at + 8] = data.draw(st.binary(min_size=8, max_size=8))
+    assert isinstance(elf.read(io.BytesIO(whole)), ElfFile | Malformed)
+
+
+def test_symbols_tell_what_pulls_a_version_in() -> None:
+    with (DATA / "glibc_2_34.so").open("rb") as stream:
+        found = {symbol.name: symbol for symbol in elf.symbols(stream)}
+    assert found["dlopen"] == elf.Symbol("dlopen", "GLIBC_2.34", defined=False, weak=False)
+    assert found["module"] == elf.Symbol("module", None, defined=True, weak=False)
+    with (DATA / "libversioned_2.so.1").open("rb") as stream:
+        assert ("used", "USED_2.0") in {(symbol.name, symbol.version) for symbol in elf.symbols(stream)}
+
+
+def test_symbols_of_a_damaged_file_are_none() -> None:
+    assert list(elf.symbols(io.BytesIO(b"\x7fELF and no more"))) == []
+    assert list(elf.symbols(io.BytesIO((DATA / "glibc_2_34.so").read_bytes()[:3000]))) == []
+
+
+def test_a_deflated_library_of_a_hundred_megabytes_is_read_in_little_memory(tmp_path: Path) -> None:
+    data = (DATA / "glibc_2_34.so").read_bytes()
+    compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    path = tmp_path / "member"
+    with path.open("wb") as file:
+        file.write(compressor.compress(data))
+        for _ in range(100):
+            file.write(compressor.compress(bytes(1 << 20)))
+        file.write(compressor.flush())
+    size = len(data) + (100 << 20)
+    tracemalloc.start()
+    try:
+        with open_content(Span(path, 0, path.stat().st_size, DEFLATED, 0, size)) as stream:
+            native = elf.read(stream)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert native == facts("glibc_2_34.so")
+    assert peak < 20 << 20
