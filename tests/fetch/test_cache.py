@@ -38,7 +38,7 @@ def test_a_relative_folder_is_that_of_the_start(tmp_path: Path, monkeypatch: pyt
     assert Cache.default({"MANYLAMBDA_CACHE_DIR": "here"}).root == tmp_path / "here"
 
 
-@pytest.mark.parametrize("variable", [{}, {"XDG_CACHE_HOME": "/elsewhere"}, {"XDG_CACHE_HOME": "relative"}])
+@pytest.mark.parametrize("variable", [{}, {"XDG_CACHE_HOME": "/elsewhere"}])
 def test_the_default_folder_is_that_of_platformdirs(
     variable: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +50,12 @@ def test_the_default_folder_is_that_of_platformdirs(
     for name, value in variable.items():
         monkeypatch.setenv(name, value)
     assert Cache.default().root == platformdirs.user_cache_path("manylambda", appauthor=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the XDG folders are those of Linux")
+def test_a_relative_xdg_folder_is_passed_over_as_the_standard_says() -> None:
+    environment = {"HOME": "/home/me", "XDG_CACHE_HOME": "relative"}
+    assert str(Cache.default(environment).root) == "/home/me/.cache/manylambda"
 
 
 def test_a_file_lies_under_its_hash(cache: Cache) -> None:
@@ -232,6 +238,7 @@ def test_a_sweep_is_not_repeated_within_a_day(cache: Cache) -> None:
     assert not old.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Wine keeps no time of access")
 def test_what_was_not_used_for_long_is_pruned(cache: Cache) -> None:
     old, _ = put(cache, b"old one")
     young, _ = put(cache, b"young")
@@ -270,7 +277,8 @@ def test_facts_are_whole_while_two_processes_write_and_one_is_killed(cache: Cach
                 writers[0].kill()
             document = cache.read_facts("wheel", 1, "a" * 64)
             if document is None:
-                assert seen == 0, "once written, there is always a whole one"
+                # On Windows a file cannot be opened in the moment in which it is replaced.
+                assert seen == 0 or sys.platform == "win32", "once written, there is always a whole one"
                 continue
             assert isinstance(document, list)
             assert document == [document[0]] * 20_000

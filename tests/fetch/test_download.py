@@ -373,7 +373,7 @@ def test_wrong_bytes_are_a_mismatch_and_nothing_of_them_stays(fetch: Fetcher) ->
     assert error.hint == (
         "it was replaced after it was locked, or altered on its way; if the new file is wanted, refresh the lock"
     )
-    assert fetch.left() == [f"{digest(fetch.body)}.lock"]
+    assert not [name for name in fetch.left() if not name.endswith(".lock")]
 
 
 @pytest.mark.parametrize("extra", [b"", b"more"])
@@ -699,7 +699,8 @@ def test_a_cache_that_cannot_be_made_is_an_error(fetch: Fetcher, tmp_path: Path)
     (tmp_path / "file").write_bytes(b"")
     fetch.cache = Cache(tmp_path / "file")
     error = fetch.fails()
-    assert error.message == f"`{WHEEL}` cannot be written to the cache: not a directory"
+    reason = "file exists" if sys.platform == "win32" else "not a directory"
+    assert error.message == f"`{WHEEL}` cannot be written to the cache: {reason}"
     assert error.hint == f"make `{tmp_path / 'file'}` writable, or set `MANYLAMBDA_CACHE_DIR` to a folder that is"
 
 
