@@ -107,7 +107,7 @@ class _Build:
         ]
         house = Wheelhouse(
             cache=self._cache,
-            credentials=lambda: dependencies.credentials(self._source),
+            credentials=lambda: dependencies.credentials(self._source, self._settings),
             offline=settings.offline,
             progress=self._progress,
             derive={"native": (_NATIVE_VERSION, _native_facts)} if settings.audit else None,

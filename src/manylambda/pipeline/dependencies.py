@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from packaging.pylock import Pylock
 
     from manylambda.config import Settings
-    from manylambda.fetch import Credentials
+    from manylambda.fetch.credentials import Credentials
     from manylambda.lock.model import Selection, Source
     from manylambda.lock.settings import IndexSettings
     from manylambda.progress import Progress
@@ -56,11 +56,13 @@ def index_settings(source: Source) -> IndexSettings:
     return read_settings(source.project, os.environ)
 
 
-def credentials(source: Source) -> Credentials:
-    """Give the logins for downloads: those the indexes use."""
-    from manylambda.fetch import Credentials
+def credentials(source: Source, settings: Settings) -> Credentials:
+    """Give the logins for downloads: those of the indexes the source draws on."""
+    from manylambda.fetch.credentials import Credentials
+    from manylambda.lock.readers import index_addresses
 
-    return Credentials.from_settings(os.environ, index_settings(source).index_urls)
+    options = settings.resolve_options(os.environ)
+    return Credentials.from_settings(os.environ, index_addresses(source, options))
 
 
 def _shown(file: Path, project: Path) -> str:
