@@ -1,0 +1,93 @@
+"""The development commands: `nox -s lint tests` is what must pass; `nox --list` names the rest.
+
+Words after `--` go to pytest: `nox -s tests -- -k audit`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+PROJECT: Final = nox.project.load_toml("pyproject.toml")
+
+# Each worker keeps a group of tests that share something costly, such as a Windows, to itself.
+PARALLEL: Final = ("-n", "auto", "--dist", "loadgroup")
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style and types; `-- --fix` mends what can be mended."""
+    _install(session, "lint", "test")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "format", *(() if fix else ("--check",)), ".")
+    session.run("ruff", "check", *(("--fix",) if fix else ()), ".")
+    session.run("mypy")
+    session.run("python", "-m", "benchmarks.report", "--check")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test; those that ask the package index included."""
+    _install(session, "test")
+    session.run("pytest", *PARALLEL, *session.posargs)
+
+
+@nox.session(name="tests-offline")
+def tests_offline(session: nox.Session) -> None:
+    """Run what needs no network."""
+    _install(session, "test")
+    session.run("pytest", *PARALLEL, "-m", "not network", *session.posargs)
+
+
+@nox.session
+def hosts(session: nox.Session) -> None:
+    """Get the interpreters and the Windows that the same bytes are tested on, into build/hosts."""
+    _install(session)
+    session.run("python", "tools/pythons.py", *session.posargs)
+
+
+@nox.session
+def same_bytes(session: nox.Session) -> None:
+    """Build on every host that can be had and compare."""
+    _install(session, "test")
+    session.run("python", "tools/pythons.py")
+    session.run("pytest", "tests/same_bytes", *session.posargs)
+
+
+@nox.session(name="property")
+def properties(session: nox.Session) -> None:
+    """Look for counter-examples to the laws; `-- --hypothesis-seed=0` repeats a search."""
+    _install(session, "test")
+    session.run("pytest", *PARALLEL, "tests/property", *session.posargs)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Time us and our peers; `-- --work DIR --warm --only W1` (see benchmarks/run.py)."""
+    session.install(".")
+    words = session.posargs or ("--work", "build/benchmarks", "--warm", "--cold", "--unchanged", "--memory")
+    session.run("python", "-m", "benchmarks.run", *words)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Make the source distribution and the wheel, and try the wheel in an environment of its own."""
+    session.install("build[uv]")
+    folder = Path(session.create_tmp())
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "build", "--installer", "uv", "--outdir", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    session.install("--force-reinstall", str(wheel))
+    session.run("manylambda", "--version")
