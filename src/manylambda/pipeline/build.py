@@ -127,25 +127,19 @@ class _Build:
         return BuildResult(source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections])))
 
     def _build_local(self, house: Wheelhouse, selections: Sequence[Selection]) -> Mapping[Path, StoredWheel]:
-        wanted = {
-            package.directory: (package, selection.target) for selection in selections for package in selection.local
-        }
-        if not wanted:
+        packages = {package.directory: package for selection in selections for package in selection.local}
+        if not packages:
             return {}
-        from tempfile import TemporaryDirectory
-
         from manylambda.sdists import build_local
 
-        with TemporaryDirectory(prefix="manylambda-") as folder:
-            built = build_local(
-                [package for package, _ in wanted.values()],
-                target=next(iter(wanted.values()))[1],
-                out_dir=Path(folder),
-                offline=self._settings.offline,
-                environment=os.environ,
-                progress=self._progress,
-            )
-            return {package.directory: house.add(path) for package, path in built.items()}
+        built = build_local(
+            list(packages.values()),
+            targets=self._settings.targets,
+            options=self._settings.resolve_options(os.environ),
+            cache=self._cache,
+            progress=self._progress,
+        )
+        return {package.directory: house.add(path) for package, path in built.items()}
 
     def _with_project(self, selection: Selection) -> Selection:
         """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
