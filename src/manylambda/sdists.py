@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.archive import write_zip
 from manylambda.errors import NotCached, PackagingError
+from manylambda.lock.model import ResolveOptions
 from manylambda.lock.program import run_uv, without_credentials
 from manylambda.lock.settings import read_settings
 from manylambda.progress import SILENT
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.fetch import Cache
-    from manylambda.lock.model import LocalPackage, ResolveOptions
+    from manylambda.lock.model import LocalPackage
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -73,29 +74,38 @@ class _File(NamedTuple):
 def build_local(
     packages: Sequence[LocalPackage],
     *,
-    targets: Sequence[Target],
-    options: ResolveOptions,
-    cache: Cache,
+    target: Target,
+    environment: Mapping[str, str],
+    offline: bool = False,
+    cache: Cache | None = None,
+    uv_cache: Path | None = None,
+    out_dir: Path | None = None,
     progress: Progress = SILENT,
 ) -> Mapping[LocalPackage, Path]:
-    """Build each source tree into a wheel in the cache, or find the one built from the same files before.
+    """Build each source tree into a wheel in `cache`, or find the one built from the same files before.
 
-    A build runs the tree's build backend, which is code of the user's own. PackagingError when it fails, when the
-    wheel is not the package that was asked for, or when it has compiled code; NotCached when it needs the index and
-    `options.offline` forbids that.
+    `cache` is the usual one when it is None; with `out_dir` the wheels are copied there. A build runs the tree's build
+    backend, which is code of the user's own. PackagingError when it fails, when the wheel is not the package that was
+    asked for, has compiled code or does not run on `target`; NotCached when the build needs the index and is `offline`.
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from manylambda.fetch import Cache
+
+    kept = cache or Cache.default(environment)
+    options = ResolveOptions(offline=offline, cache=uv_cache, environment=environment)
     with ThreadPoolExecutor(_WORKERS) as pool:
         running = {
-            package: pool.submit(_built, package, options=options, cache=cache, progress=progress)
+            package: pool.submit(_built, package, options=options, cache=kept, progress=progress)
             for package in dict.fromkeys(packages)
         }
         built = {package: future.result() for package, future in running.items()}
     for package, wheel in built.items():
-        for target in targets:
-            _check_target(package, wheel, target)
-    return built
+        _check_target(package, wheel, target)
+    if out_dir is None:
+        return built
+    out_dir.mkdir(parents=True, exist_ok=True)
+    return {package: Path(shutil.copyfile(wheel, out_dir / wheel.name)) for package, wheel in built.items()}
 
 
 def _built(package: LocalPackage, *, options: ResolveOptions, cache: Cache, progress: Progress) -> Path:

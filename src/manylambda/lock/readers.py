@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from manylambda.lock.model import SourceKind
@@ -23,6 +25,8 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions, pro
     A lock is honoured exactly: versions and hashes. What is not locked is resolved. Relative paths in the result start
     at `discovery.base_folder(source)`. Raises RequestError, ResolutionError (LockOutdated among them) and FetchError.
     """
+    if not options.environment:
+        options = replace(options, environment=dict(os.environ))
     # Each reader is imported when it is needed: a build reads one format, and start-up time is a promise.
     match source.kind:
         case SourceKind.PYLOCK:
