@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,6 +33,7 @@ _ENVIRONMENTS: Final = {
     "pyvenv.cfg": Default("virtual environment", (), is_closed=True),
     "conda-meta": Default("conda environment", (), is_closed=True),
 }
+_BUT_INCLUDED: Final = "; only what `include` names is taken"
 _LOOKED_AT: Final = 5_000
 """Entries of ignored folders that are searched for a shared object worth a word; a bound on time, not on truth."""
 _CERTIFICATE_LIMIT: Final = 4 << 20
@@ -207,8 +208,8 @@ class _Reader:
         if not any(below(self._project, disk) is not None for _, disk in roots):
             self._skipped = {disk for _, disk in roots}
             self._read_beside(sources)
-        for _, shown in self._entries.values():
-            self._left_out.pop(shown, None)
+        if self._include:
+            self._correct_left_out()
         return ProjectFiles(
             tree=PackageTree(self._checked_entries()),
             left_out=tuple(self._left_out[path] for path in sorted(self._left_out)),
@@ -417,6 +418,17 @@ class _Reader:
 
     def _leave_out(self, shown: str, reason: str, *, notable: bool = False) -> None:
         self._left_out[shown] = LeftOut(path=shown, reason=reason, notable=notable)
+
+    def _correct_left_out(self) -> None:
+        """Take back what was said of files and folders that `include` brought back after all."""
+        for _, shown in self._entries.values():
+            self._left_out.pop(shown, None)
+            parent = shown.rpartition("/")[0]
+            while parent:
+                left = self._left_out.get(f"{parent}/")
+                if left is not None and not left.reason.endswith(_BUT_INCLUDED):
+                    self._left_out[left.path] = replace(left, reason=left.reason + _BUT_INCLUDED)
+                parent = parent.rpartition("/")[0]
 
     def _shared_object_in(self, disk: str, shown: str) -> str | None:
         """Return the first shared object of an ignored folder: the user's own, or an environment's, then None."""
