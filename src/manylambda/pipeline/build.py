@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from manylambda import archive, elf, rules, wheels
@@ -21,6 +20,7 @@ from manylambda.wheelhouse import CacheDamaged, StoredWheel, Wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from manylambda.config import Settings
     from manylambda.lock.model import Selection, Source
@@ -100,11 +100,8 @@ class _Build:
 
     def run(self) -> BuildResult:
         settings = self._settings
-        pylock = dependencies.read_lock(self._source, settings.targets, settings, self._progress)
-        selections = [
-            self._with_project(dependencies.select(pylock, self._source, target, settings))
-            for target in settings.targets
-        ]
+        chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, self._progress)
+        selections = [self._with_project(selection) for selection in chosen]
         house = Wheelhouse(
             cache=self._cache,
             credentials=lambda: dependencies.credentials(self._source, self._settings),

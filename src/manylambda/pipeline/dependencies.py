@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packaging.pylock import Pylock
 
     from manylambda.config import Settings
+    from manylambda.fetch.cache import Cache
     from manylambda.fetch.credentials import Credentials
     from manylambda.lock.model import Selection, Source
     from manylambda.lock.settings import IndexSettings
@@ -47,6 +48,23 @@ def select(pylock: Pylock, source: Source, target: Target, settings: Settings) -
     from manylambda.lock import select as selecting
 
     return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
+
+
+def selections(
+    source: Source, targets: Sequence[Target], settings: Settings, cache: Cache, progress: Progress
+) -> list[Selection]:
+    """Choose the files for every target, without reading a lock again that was read before."""
+    from manylambda.lock.memory import Memory
+
+    memory = Memory(source, settings.resolve_options(os.environ), cache)
+    known = [memory.recall(target) for target in targets]
+    if None not in known:
+        return [selection for selection in known if selection is not None]
+    pylock = read_lock(source, targets, settings, progress)
+    chosen = [select(pylock, source, target, settings) for target in targets]
+    for selection in chosen:
+        memory.keep(selection)
+    return chosen
 
 
 def index_settings(source: Source) -> IndexSettings:
