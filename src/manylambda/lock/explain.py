@@ -139,8 +139,8 @@ def no_compatible_wheel(
         works = newest_that_runs(files, target, allow_linux=allow_linux)
         if works is not None and works != version:
             told.append(f"`{name}=={works}` has a wheel that runs there")
-        elif works is None and files and version is not None:
-            told.append("no other version has one that does")
+        elif works is None and len(own) < len(files):
+            told.append("no other version has one either")
     if nearest is not None and nearest.reason is Reason.LINUX_TAG:
         told.append("`--allow-linux-wheels` takes it, and the audit then reads the binary")
     if any(not file.is_wheel for file in own):

@@ -6,6 +6,7 @@ because it builds a `Tag` for every file name, which a warm build would pay for.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -36,10 +37,8 @@ def select(pylock: Pylock, target: Target, options: ResolveOptions, base: Path) 
     sdists: list[SourceDistribution] = []
     for package in chosen_packages(pylock, target, options):
         if package.directory is not None:
-            folder = base / package.directory.path
-            if package.directory.subdirectory:
-                folder /= package.directory.subdirectory
-            local.append(LocalPackage(name=package.name, directory=folder.absolute()))
+            folder = _absolute(base, package.directory.path, package.directory.subdirectory or "")
+            local.append(LocalPackage(name=package.name, directory=folder))
         elif package.vcs is not None:
             raise ResolutionError(
                 f"`{package.name}` comes from version control and has no wheel",
@@ -194,12 +193,16 @@ def _sdist(
 def _location(url: str | None, path: str | None, base: Path) -> tuple[str | None, Path | None]:
     """PEP 751: `path` is preferred to `url` when both are there; a `file:` URL is a path."""
     if path:
-        return None, (base / path).absolute()
+        return None, _absolute(base, path)
     if url and url.startswith("file:"):
         from urllib.request import url2pathname
 
         return None, Path(url2pathname(urlsplit(url).path))
     return url, None
+
+
+def _absolute(base: Path, *parts: str) -> Path:
+    return Path(os.path.normpath(base.joinpath(*parts).absolute()))
 
 
 def _name_of(file: PackageArchive | PackageSdist) -> str:
