@@ -271,7 +271,7 @@ class Subject:
             found.setdefault(each.name, each)
         return found
 
-    @property
+    @cached_property
     def unzipped_size(self) -> int:
         """Bytes of the package and its layers."""
         return self.tree.size + sum(layer.size for layer in self.layers)

@@ -43,6 +43,8 @@ def zip_too_large(subject: Subject) -> Iterator[Finding]:
         return
     limit = subject.target.limits["zip_upload_bytes"]
     known = subject.zipped_size
+    if known is None and subject.unzipped_size <= limit:
+        return
     size = _zipped_size(subject.tree) if known is None else known
     if size > limit:
         about = "" if known is not None else "about "

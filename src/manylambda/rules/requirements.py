@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _REQUIREMENT: Final = (
     r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[(?P<extras>[^\]]*)\])?\s*"
-    r"(?:@\s*(?P<url>\S+)|\(?(?P<specifier>[^;()@]*)\)?)\s*(?:;(?P<marker>.*))?"
+    r"(?:@\s*(?P<url>\S+)|\(?(?P<specifier>(?:[<>=!~][^;()@]*)?)\)?)\s*(?:;(?P<marker>.*))?"
 )
 _RELEASE: Final = r"\d+(?:\.\d+)*"
 _BOUND: Final = r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*"

@@ -1,0 +1,274 @@
+"""Each rule about native files: a bad file with its finding, and a good one without."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from manylambda.audit import Severity
+from manylambda.tree import PackageTree
+from rules.packages import distribution, elf, files, findings, told
+
+X86, ARM, AL2 = "python3.13-x86_64", "python3.13-arm64", "python3.11-x86_64"
+SUFFIX = "cpython-313-x86_64-linux-gnu.so"
+TAG = "cp313-cp313-manylinux_2_17_x86_64"
+MACH_O = struct.pack("<II", 0xFEEDFACF, 0x0100000C) + bytes(56)
+PE = b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\x86" + bytes(64)
+
+
+def module(name: str, suffix: str = SUFFIX) -> dict[str, bytes | str]:
+    return {"demo/__init__.py": "", f"demo/_ext.{suffix}": elf(name)}
+
+
+def test_a_module_for_the_target_has_no_finding() -> None:
+    assert findings(X86, distribution("demo", contents=module("plain.so"), tags=[TAG])) == ()
+
+
+def test_wrong_machine() -> None:
+    (finding,) = findings(ARM, files(module("plain.so", "abi3.so")))
+    assert finding.rule == "wrong-machine"
+    assert finding.severity is Severity.ERROR
+    assert finding.path == "demo/_ext.abi3.so"
+    assert finding.distribution is None
+    assert finding.message == "is for x86_64, the target is aarch64"
+    assert finding.hint == "install the wheels for the target: `manylambda build -t python3.13-arm64` does"
+
+
+def test_wrong_machine_knows_32_bits() -> None:
+    (finding,) = findings(X86, files(module("i686.so", "abi3.so")))
+    assert finding.message == "is for i686 (32 bit), the target is x86_64"
+
+
+def test_libraries_for_several_machines_are_noted_when_one_is_for_the_target() -> None:
+    contents = {"demo/arm/libnative.so": elf("aarch64.so"), "demo/x86/libnative.so": elf("plain.so")}
+    assert told(X86, files(contents, "demo")) == [("wrong-machine", "note", "demo/arm/libnative.so")]
+    assert told(X86, files({"demo/arm/libnative.so": elf("aarch64.so")}, "demo")) == [
+        ("wrong-machine", "error", "demo/arm/libnative.so")
+    ]
+
+
+def test_code_of_other_processors_is_none_of_the_loader() -> None:
+    cuda = bytearray(elf("plain.so"))
+    cuda[18:20] = struct.pack("<H", 190)
+    assert findings(X86, files({"demo/kernel.cubin": bytes(cuda), "demo/x.o": elf("relocatable.o")})) == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        (MACH_O, "_ext.cpython-313-darwin.so", "is a Mach-O file (arm64) for macOS"),
+        (PE, "_ext.cp313-win_amd64.pyd", "is a PE file (x86_64) for Windows"),
+        (b"\x7fELF", "_ext.abi3.so", "cannot be loaded: the ELF file is damaged or cut short"),
+        (b"", f"_ext.{SUFFIX}", "cannot be loaded: the file is empty"),
+        (b"version https://git-lfs", "_ext.so", "cannot be loaded: the file is no ELF file"),
+    ],
+)
+def test_foreign_binary(data: bytes, name: str, message: str) -> None:
+    (finding,) = findings(X86, files({f"demo/{name}": data}))
+    assert (finding.rule, finding.severity, finding.message) == ("foreign-binary", Severity.ERROR, message)
+
+
+def test_launchers_of_windows_in_a_pure_distribution_are_noted() -> None:
+    assert told(X86, distribution("demo", contents={"demo/cli.exe": PE, "demo/_ext.cp39-win_amd64.pyd": PE})) == [
+        ("foreign-binary", "note", "demo/_ext.cp39-win_amd64.pyd"),
+        ("foreign-binary", "note", "demo/cli.exe"),
+    ]
+
+
+def test_a_wheel_for_macos_that_is_loaded_by_hand_is_an_error() -> None:
+    mac = distribution("demo", contents={"demo/lib.dylib": MACH_O}, tags=["py3-none-macosx_11_0_arm64"])
+    assert told(X86, mac) == [
+        ("foreign-binary", "error", "demo/lib.dylib"),
+        ("wheel-tag-mismatch", "warning", "demo-1.0.dist-info"),
+    ]
+
+
+def test_musl_linked() -> None:
+    (finding,) = findings(X86, files(module("musl.so", "cpython-313-x86_64-linux-musl.so")))
+    assert (finding.rule, finding.severity) == ("musl-linked", Severity.ERROR)
+    assert finding.message == "needs `libc.musl-x86_64.so.1`: it was built for musl (Alpine), the runtime has glibc"
+
+
+@pytest.mark.parametrize(
+    "tag", ["cpython-312-x86_64-linux-gnu", "cpython-313t-x86_64-linux-gnu", "cpython-313d-x86_64-linux-gnu"]
+)
+def test_abi_tag_mismatch(tag: str) -> None:
+    (finding,) = findings(X86, files(module("plain.so", f"{tag}.so")))
+    assert (finding.rule, finding.severity) == ("abi-tag-mismatch", Severity.ERROR)
+    assert finding.message == (
+        f"is built for `{tag}`, the runtime looks for `cpython-313`: the module `demo._ext` will be missing"
+    )
+
+
+def test_abi_tag_mismatch_beside_the_right_variant_is_a_warning() -> None:
+    other = "demo/_ext.cpython-312-x86_64-linux-gnu.so"
+    assert told(X86, files({**module("plain.so"), other: elf("plain.so")})) == [("abi-tag-mismatch", "warning", other)]
+    assert told(X86, files({"demo/_ext.py": "", other: elf("plain.so")})) == [("abi-tag-mismatch", "warning", other)]
+
+
+def test_abi_tag_mismatch_names_the_module_of_a_layer() -> None:
+    path = "python/lib/python3.13/site-packages/demo/_ext.cpython-312-x86_64-linux-gnu.so"
+    (finding,) = findings(X86, files({path: elf("plain.so")}), kind="layer")
+    assert finding.path == path
+    assert "the module `demo._ext` will be missing" in finding.message
+
+
+def test_glibc_too_new_tells_what_pulls_it_in() -> None:
+    (finding,) = findings(AL2, files({"_ext.so": elf("glibc_2_34.so")}))
+    assert (finding.rule, finding.severity) == ("glibc-too-new", Severity.ERROR)
+    assert finding.message == "needs `GLIBC_2.34` (for `dlopen`, `pthread_create`), the runtime has glibc 2.26"
+    assert finding.hint == "it was built on a newer system: build it for x86_64 with glibc 2.26 or older"
+    assert findings(X86, files({"_ext.so": elf("glibc_2_34.so")})) == ()
+
+
+def test_glibc_too_new_tells_how_to_get_an_older_wheel() -> None:
+    (finding,) = findings(AL2, files({"_ext.so": elf("glibc_2_34.so")}, "demo"))
+    assert finding.distribution == "demo"
+    assert finding.hint == (
+        "choose a release with a wheel for manylinux_2_26 or older: `manylambda lock -t python3.11-x86_64` does; "
+        "or use python3.12 or newer, which has glibc 2.34"
+    )
+    (finding,) = findings(X86, files({"_ext.so": elf("relr.so")}, "demo"))
+    assert finding.message == "needs `GLIBC_ABI_DT_RELR`, the runtime has glibc 2.34"
+    assert "python3.12" not in (finding.hint or "")
+
+
+def test_a_program_that_is_too_new_is_a_warning() -> None:
+    assert told(AL2, files({"bin/tool": elf("program")})) == [("glibc-too-new", "warning", "bin/tool")]
+
+
+def test_symbol_version_missing_from_the_runtime() -> None:
+    (finding,) = findings(AL2, files({"_ext.so": elf("glibcxx_3_4_30.so")}))
+    assert (finding.rule, finding.severity) == ("symbol-version-missing", Severity.ERROR)
+    assert finding.message == "needs `GLIBCXX_3.4.30` of `libstdc++.so.6`, which the runtime's does not define"
+
+
+def test_symbol_version_that_newer_copies_of_the_runtime_have_is_a_warning() -> None:
+    (finding,) = findings(X86, files({"_ext.so": elf("glibcxx_3_4_30.so")}))
+    assert (finding.rule, finding.severity) == ("symbol-version-missing", Severity.WARNING)
+    assert finding.message == (
+        "needs `GLIBCXX_3.4.30` of `libstdc++.so.6`, which only newer copies of the runtime define"
+    )
+
+
+def test_symbol_version_missing_from_a_bundled_library() -> None:
+    contents = {"demo/_ext.so": elf("needs_versioned.so"), "used.libs/libversioned.so.1": elf("libversioned_1.so.1")}
+    (finding,) = findings(X86, files(contents))
+    assert (finding.rule, finding.severity) == ("symbol-version-missing", Severity.ERROR)
+    assert finding.message == (
+        "needs `USED_2.0` of `libversioned.so.1`, which the bundled `used.libs/libversioned.so.1` does not define"
+    )
+    contents["used.libs/libversioned.so.1"] = elf("libversioned_2.so.1")
+    assert findings(X86, files(contents)) == ()
+
+
+def test_library_missing() -> None:
+    (finding,) = findings(X86, files({"demo/_ext.so": elf("needs_used.so")}))
+    assert (finding.rule, finding.severity) == ("library-missing", Severity.ERROR)
+    assert finding.path == "demo/_ext.so"
+    assert finding.message == "needs `libused.so.1`, which neither the runtime nor the package has"
+    assert finding.hint == (
+        "choose a build that brings `libused.so.1`, or put it into the folder `lib/` of the package or of a layer"
+    )
+
+
+def test_library_missing_is_told_once_a_distribution_with_the_chain() -> None:
+    bundled = elf("needs_used_runpath.so").replace(b"libused.so.1", b"libgomp.so.1")
+    contents = {
+        "demo/_a.so": elf("needs_used.so"),
+        "demo/_b.so": elf("needs_used.so"),
+        "demo/plugin.so": bundled,
+        "libused.so.1": bundled,
+    }
+    (finding,) = findings(X86, files(contents, "demo"))
+    assert finding.path == "demo/plugin.so"
+    assert finding.message.endswith("which neither the runtime nor the package has; 1 more file of it needs it too")
+    del contents["demo/plugin.so"]
+    (finding,) = findings(X86, files(contents, "demo"))
+    assert finding.path == "libused.so.1"
+    assert finding.message == (
+        "needs `libgomp.so.1`, which neither the runtime nor the package has (loaded by demo/_a.so -> libused.so.1)"
+    )
+    assert "package `libgomp`" in (finding.hint or "")
+
+
+def test_library_missing_knows_cures_and_what_can_be_done_without() -> None:
+    path = "numba/np/ufunc/tbbpool.cpython-313-x86_64-linux-gnu.so"
+    (finding,) = findings(X86, files({path: elf("needs_used.so")}, "numba"))
+    assert (finding.severity, finding.hint) == (Severity.NOTE, "numba tries it and goes on with its own threads")
+    (finding,) = findings(X86, files({"_psycopg.so": elf("needs_used.so")}, "psycopg2"))
+    assert finding.hint == "use `psycopg2-binary` (or `psycopg[binary]`), which brings its own `libpq`"
+
+
+def test_a_library_where_the_loader_does_not_look_is_missing() -> None:
+    contents: dict[str, bytes | str] = {
+        "demo/_ext.so": elf("needs_used.so"),
+        "demo/libs/libused.so.1": elf("libused.so.1"),
+    }
+    (finding,) = findings(X86, files(contents, "demo"))
+    assert (finding.rule, finding.severity) == ("library-missing", Severity.ERROR)
+    assert finding.message == (
+        "needs `libused.so.1`, which lies in `demo/libs/libused.so.1`, where the loader does not look"
+    )
+    assert finding.hint == "put the library into the folder `lib/` of the package, which the loader searches"
+
+
+def test_a_library_that_python_code_loads_by_hand_is_a_warning() -> None:
+    contents: dict[str, bytes | str] = {
+        "demo/__init__.py": "import ctypes\nctypes.CDLL('x')\n",
+        "demo/_ext.so": elf("needs_used.so"),
+        "demo/libs/libused.so.1": elf("libused.so.1"),
+    }
+    assert told(X86, files(contents, "demo")) == [("library-missing", "warning", "demo/_ext.so")]
+    assert told(X86, files(contents)) == [("library-missing", "warning", "demo/_ext.so")]
+
+
+def test_a_library_that_a_required_distribution_loads_first_is_a_warning() -> None:
+    user = distribution("vision", contents={"vision/_c.so": elf("needs_used.so")}, tags=[TAG], requires=["base"])
+    base = distribution(
+        "base",
+        contents={"base/_c.so": elf("needs_used_runpath.so"), "used.libs/libused.so.1": elf("libused.so.1")},
+        tags=[TAG],
+    )
+    assert told(X86, user, base) == [("library-missing", "warning", "vision/_c.so")]
+    stranger = distribution("vision", contents={"vision/_c.so": elf("needs_used.so")}, tags=[TAG])
+    assert told(X86, stranger, base) == [("library-missing", "error", "vision/_c.so")]
+
+
+def test_a_library_of_a_layer_is_found() -> None:
+    layer = PackageTree(files({"lib/libused.so.1": elf("libused.so.1")}))
+    assert findings(X86, files({"demo/_ext.so": elf("needs_used.so")}), layers=[layer]) == ()
+
+
+def test_a_later_layer_overwrites_an_earlier_one() -> None:
+    good = PackageTree(files({"lib/libused.so.1": elf("libused.so.1")}))
+    bad = PackageTree(files({"lib/libused.so.1": "no longer a library"}))
+    user = files({"demo/_ext.so": elf("needs_used.so")})
+    assert findings(X86, user, layers=[bad, good]) == ()
+    assert told(X86, user, layers=[good, bad]) == [("library-missing", "error", "demo/_ext.so")]
+
+
+def test_library_shadowed() -> None:
+    contents: dict[str, bytes | str] = {
+        "demo/_ext.so": elf("needs_z_runpath.so"),
+        "used.libs/libz.so.1": elf("libz.so.1"),
+    }
+    (finding,) = findings(X86, files(contents))
+    assert (finding.rule, finding.severity, finding.path) == (
+        "library-shadowed",
+        Severity.WARNING,
+        "used.libs/libz.so.1",
+    )
+    assert finding.message == "is not what `demo/_ext.so` gets: the runtime's own `libz.so.1` comes first"
+    contents["demo/_ext.so"] = elf("needs_z_rpath.so")
+    assert findings(X86, files(contents)) == ()
+
+
+def test_cpu_level_too_high() -> None:
+    assert told(X86, files({"_ext.so": elf("isa_v3.so")})) == [("cpu-level-too-high", "warning", "_ext.so")]
+    assert told(X86, files({"_ext.so": elf("isa_v4.so")})) == [("cpu-level-too-high", "error", "_ext.so")]
+
+
+def test_executable_stack() -> None:
+    assert told(X86, files({"_ext.so": elf("execstack.so")})) == [("executable-stack", "warning", "_ext.so")]

@@ -1,0 +1,186 @@
+"""Each rule about a package as a whole: a bad one with its finding, and a good one without."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import manylambda
+from manylambda.audit import Severity
+from manylambda.tree import DEFLATED, MODE_FILE, Collision, DiskFile, Entry, PackageTree, Span
+from rules.packages import distribution, files, findings, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+X86, AL2 = "python3.13-x86_64", "python3.11-x86_64"
+MIB = 1 << 20
+PYTHON = json.loads((Path(manylambda.__file__).parent / "data" / "python.json").read_text("utf-8"))
+
+
+def sparse(tmp_path: Path, size: int, path: str = "data.bin", origin: str = "project") -> list[Entry]:
+    file = tmp_path / path.replace("/", "_")
+    with file.open("wb") as stream:
+        stream.truncate(size)
+    return [Entry(path, MODE_FILE, DiskFile(file, size), origin)]
+
+
+def test_zip_too_large() -> None:
+    (finding,) = findings(X86, files({"app.py": ""}), zipped_size=50 * MIB + 1)
+    assert (finding.rule, finding.severity) == ("zip-too-large", Severity.WARNING)
+    assert finding.message == "the archive has 50.0 MiB zipped; a direct upload takes 50.0 MiB"
+    assert findings(X86, files({"app.py": ""}), zipped_size=50 * MIB) == ()
+    assert findings(X86, files({"app.py": ""}), zipped_size=60 * MIB, kind="dir") == ()
+
+
+def test_zip_too_large_is_known_before_the_archive_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "x.whl"
+    file.write_bytes(bytes(64))
+    span = Span(file, 0, 60 * MIB, DEFLATED, 0, 100 * MIB)
+    (finding,) = findings(X86, [Entry("big.bin", MODE_FILE, span, "demo")])
+    assert finding.message == "the archive has about 60.0 MiB zipped; a direct upload takes 50.0 MiB"
+
+
+def test_unzipped_too_large(tmp_path: Path) -> None:
+    size = 262_144_000 - 300
+    big = sparse(tmp_path, size, "demo/data.bin", "demo")
+    entries = [*big, *files({"app.py": "x" * 200}), *files({"boto3/x.py": "y" * 101}, "boto3")]
+    found = [one for one in findings(X86, entries) if one.rule == "unzipped-too-large"]
+    assert [one.severity for one in found] == [Severity.ERROR]
+    assert found[0].message == (
+        "the package has 262,144,001 bytes unzipped, the limit is 262,144,000; "
+        "largest: `demo` 250.0 MiB, the project 0.0 MiB, `boto3` 0.0 MiB"
+    )
+    assert found[0].hint == (
+        "layers count as well: build an image (`--kind image`, up to 10 GB) or split the function; "
+        "leave out `boto3`, which the runtime has"
+    )
+    assert "unzipped-too-large" not in {rule for rule, _, _ in told(X86, entries[:-1])}
+    assert "unzipped-too-large" not in {rule for rule, _, _ in told(X86, entries, kind="image")}
+
+
+def test_layers_count(tmp_path: Path) -> None:
+    layer = PackageTree(sparse(tmp_path, 262_144_000))
+    found = findings(X86, files({"app.py": "x"}), layers=[layer])
+    assert found[0].message.startswith("the package with its layers has 262,144,001 bytes unzipped")
+
+
+def test_too_many_layers() -> None:
+    layers = [PackageTree()] * 6
+    (finding,) = findings(X86, files({"app.py": ""}), layers=layers)
+    assert (finding.rule, finding.message) == ("too-many-layers", "the function has 6 layers, the limit is 5")
+    assert findings(X86, files({"app.py": ""}), layers=layers[1:]) == ()
+
+
+def test_path_collision() -> None:
+    collision = Collision(path="tests/__init__.py", kept="one", dropped="project")
+    (finding,) = findings(X86, files({"tests/__init__.py": ""}, "one"), collisions=[collision])
+    assert (finding.rule, finding.severity, finding.distribution) == ("path-collision", Severity.WARNING, "one")
+    assert finding.message == (
+        "`one` and the project bring different files for this path: the one of `one` is in the package"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("random.py", "random"), ("asyncio/__init__.py", "asyncio"), ("tomllib.py", "tomllib")],
+)
+def test_stdlib_shadowed(path: str, name: str) -> None:
+    (finding,) = findings(X86, files({path: ""}))
+    assert (finding.rule, finding.severity, finding.path) == ("stdlib-shadowed", Severity.WARNING, path)
+    assert finding.message == f"hides the module `{name}` of the standard library from everything in the function"
+
+
+def test_what_hides_nothing_is_not_told() -> None:
+    assert findings(X86, files({"app/random.py": "", "asyncio/notes.txt": "", "distutils/__init__.py": ""})) == ()
+    assert told(AL2, files({"distutils/__init__.py": ""})) == [("stdlib-shadowed", "warning", "distutils/__init__.py")]
+    layer = files({"python/random.py": "", "random.py": ""})
+    assert told(X86, layer, kind="layer") == [("stdlib-shadowed", "warning", "python/random.py")]
+
+
+def test_the_table_of_the_standard_library_is_that_of_this_interpreter() -> None:
+    from manylambda.rules.package import _standard_library
+
+    names = _standard_library(sys.version_info[:2])
+    public = {name for name in sys.stdlib_module_names if not name.startswith("_")}
+    elsewhere = {"idlelib", "turtledemo", "msilib", "winreg", "winsound", "msvcrt", "nt", "ntpath", "nturl2path"}
+    assert names <= sys.stdlib_module_names
+    assert public - names - elsewhere <= {
+        "sys",
+        "builtins",
+        "marshal",
+        "posix",
+        "xxlimited",
+        "xxlimited_35",
+        "xxsubtype",
+    }
+
+
+def test_the_table_of_bytecode_has_this_interpreter_and_no_overlap() -> None:
+    import importlib.util
+
+    ranges: Sequence[tuple[str, list[int]]] = sorted(PYTHON["bytecode"].items(), key=lambda item: item[1][0])
+    ranges = [item for item in ranges if item[0] != "2.7"]
+    for (_, (_, last)), (_, (first, _)) in itertools.pairwise(ranges):
+        assert last < first
+    first, last = PYTHON["bytecode"]["{}.{}".format(*sys.version_info[:2])]
+    assert first <= int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little") <= last
+
+
+def pyc(number: int) -> bytes:
+    return number.to_bytes(2, "little") + b"\r\n" + bytes(12)
+
+
+def test_bytecode_stale_is_told_once_a_distribution() -> None:
+    contents = {f"demo/__pycache__/{name}.cpython-311.pyc": pyc(3495) for name in "abc"}
+    (finding,) = findings(X86, files(contents, "demo"))
+    assert (finding.rule, finding.severity, finding.distribution) == ("bytecode-stale", Severity.WARNING, "demo")
+    assert finding.message == "3 files of bytecode of Python 3.11 (48 bytes) are never used on 3.13"
+
+
+def test_bytecode_with_a_name_of_the_target_and_magic_of_another_is_stale() -> None:
+    path = "demo/__pycache__/a.cpython-313.pyc"
+    assert told(X86, files({path: pyc(3531)})) == [("bytecode-stale", "warning", path)]
+    assert findings(X86, files({path: pyc(3571)})) == ()
+
+
+def test_bytecode_without_a_source_must_be_of_the_target() -> None:
+    (finding,) = findings(X86, files({"demo/a.pyc": pyc(3413)}))
+    assert (finding.rule, finding.severity) == ("bytecode-stale", Severity.ERROR)
+    assert finding.message == ("is bytecode of Python 3.8 without a source, the runtime is 3.13: it cannot be imported")
+    assert findings(X86, files({"demo/a.pyc": pyc(3571)})) == ()
+    assert told(X86, files({"demo/a.pyc": b"none", "demo/a.py": ""})) == [("bytecode-stale", "warning", "demo/a.pyc")]
+
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "path", [".env", ".env.production", "keys/id_rsa", ".aws/credentials", "x/service-account-1.json"]
+)
+def test_secret_file(path: str) -> None:
+    (finding,) = findings(X86, files({path: "x"}))
+    assert (finding.rule, finding.severity, finding.path) == ("secret-file", Severity.WARNING, path)
+
+
+def test_only_keys_among_certificates_are_secrets() -> None:
+    contents = {"key.pem": KEY, "ca.pem": "-----BEGIN CERTIFICATE-----", ".env.example": "", "docs/credentials": ""}
+    assert told(X86, files(contents)) == [("secret-file", "warning", "key.pem")]
+    assert findings(X86, distribution("demo", contents={"demo/test_key.pem": KEY})) == ()
+
+
+def test_runtime_deprecated() -> None:
+    (finding,) = findings("python3.9-arm64", files({"app.py": ""}))
+    assert (finding.rule, finding.severity) == ("runtime-deprecated", Severity.WARNING)
+    assert finding.message.startswith("python3.9 is deprecated since 2025-12-15")
+
+
+def test_runtime_preview() -> None:
+    (finding,) = findings("python3.15-arm64", files({"app.py": ""}))
+    assert (finding.rule, finding.severity) == ("runtime-preview", Severity.NOTE)
+    assert finding.message == "python3.15 is a preview: AWS may change it, not for production"
