@@ -124,19 +124,27 @@ class _Build:
         return BuildResult(source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections])))
 
     def _build_local(self, house: Wheelhouse, selections: Sequence[Selection]) -> Mapping[Path, StoredWheel]:
-        packages = {package.directory: package for selection in selections for package in selection.local}
-        if not packages:
+        if not any(selection.local for selection in selections):
             return {}
         from manylambda.sdists import build_local
 
-        built = build_local(
-            list(packages.values()),
-            targets=self._settings.targets,
-            options=self._settings.resolve_options(os.environ),
-            cache=self._cache,
-            progress=self._progress,
-        )
-        return {package.directory: house.add(path) for package, path in built.items()}
+        stored: dict[Path, StoredWheel] = {}
+        for selection in selections:  # built once: later targets find the wheel of the first, and check that it fits
+            if selection.local:
+                built = build_local(
+                    selection.local,
+                    target=selection.target,
+                    environment=os.environ,
+                    offline=self._settings.offline,
+                    cache=self._cache,
+                    progress=self._progress,
+                )
+                stored |= {
+                    package.directory: house.add(path)
+                    for package, path in built.items()
+                    if package.directory not in stored
+                }
+        return stored
 
     def _with_project(self, selection: Selection) -> Selection:
         """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
