@@ -474,10 +474,10 @@ def test_the_ignore_files_above_the_project_count_up_to_the_repository(tmp_path:
 
 
 def test_a_project_in_an_ignored_folder_is_wanted_all_the_same(tmp_path: Path) -> None:
-    write(tmp_path, {".git/HEAD": "", ".git/info/exclude": "*\n", ".gitignore": "/work/\n*.py\n"})
-    project = write(tmp_path / "work/api", {"app.py": "", "x.log": "", ".gitignore": "*.log\n"})
+    write(tmp_path, {".git/HEAD": "", ".git/info/exclude": "*\n", ".gitignore": "/checkouts/\n*.py\n"})
+    project = write(tmp_path / "checkouts/api", {"app.py": "", "x.log": "", ".gitignore": "*.log\n"})
     assert taken(project) == ["app.py"]
-    assert taken(tmp_path, sources=(SourceFolder(path=Path("work/api")),)) == ["app.py"]
+    assert taken(tmp_path, sources=(SourceFolder(path=Path("checkouts/api")),)) == ["app.py"]
 
 
 def test_a_repository_in_the_project_brings_its_files_but_not_its_history(tmp_path: Path) -> None:
