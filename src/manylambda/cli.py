@@ -119,7 +119,7 @@ def _lock(options: argparse.Namespace, console: Console) -> int:
     from manylambda.pipeline.lock import lock
     from manylambda.render import document, text
 
-    result = lock(_settings(options), progress=console)
+    result = lock(_settings(options), upgrade=options.upgrade, progress=console)
     if options.format == "json":
         _print_json(document.lock(result))
     else:
@@ -158,7 +158,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
     from manylambda import config
 
-    taken = {"run", "command", "project", "format", "verbose", "quiet"}
+    taken = {"run", "command", "project", "format", "verbose", "quiet", "upgrade"}
     flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in taken}
     return config.load(Path(options.project), os.environ, flags)
 
@@ -228,7 +228,11 @@ def _parser() -> argparse.ArgumentParser:
 
     lock = _command(commands, "lock", _lock, "write one pylock.toml with hashes for all targets")
     _project_options(lock)
-    lock.add_argument("-o", "--output", dest="lock_output", metavar="FILE", default=argparse.SUPPRESS, help="pylock.toml in PROJECT")
+    lock.add_argument(
+        "-o", "--output", dest="lock_output", metavar="FILE", default=argparse.SUPPRESS, help="pylock.toml in PROJECT"
+    )
+
+    lock.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
 
     plan = _command(commands, "plan", _plan, "show what would be shipped, per target, and why")
     _project_options(plan)

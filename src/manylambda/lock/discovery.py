@@ -24,11 +24,14 @@ _PYLOCK_NAME: Final = re.compile(r"pylock\.[^.]+\.toml")
 _LOCKS: Final = (SourceKind.PYLOCK, SourceKind.UV, SourceKind.POETRY, SourceKind.PDM)
 
 
-def discover(project: Path, *, requirements: Sequence[Path] = (), lock: Path | None = None) -> Source:
+def discover(
+    project: Path, *, requirements: Sequence[Path] = (), lock: Path | None = None, ignored: Path | None = None
+) -> Source:
     """Find where the dependencies of the folder `project` are written down.
 
-    `requirements` (`-` is standard input) or `lock` name the file instead. RequestError when a named file does not
-    exist or is of no known kind, and when what the project has is a format that cannot be read.
+    `requirements` (`-` is standard input) or `lock` name the file instead. `ignored` is no candidate: the lock that is
+    about to be written anew. RequestError when a named file does not exist or is of no known kind, and when what the
+    project has is a format that cannot be read.
     """
     project = project.resolve()
     if not project.is_dir():
@@ -46,7 +49,7 @@ def discover(project: Path, *, requirements: Sequence[Path] = (), lock: Path | N
         )
     if lock is not None:
         return _named_lock(lock, project)
-    return _found(project)
+    return _found(project, ignored.resolve() if ignored is not None else None)
 
 
 def base_folder(source: Source) -> Path:
@@ -127,14 +130,14 @@ def _named_lock(lock: Path, project: Path) -> Source:
     return Source(kind=kind, project=project, files=(lock,))
 
 
-def _found(project: Path) -> Source:
+def _found(project: Path, ignored: Path | None) -> Source:
     candidates: list[tuple[SourceKind, Path]] = []
     for kind in (*_LOCKS, SourceKind.REQUIREMENTS):
         file = project / kind.value
         if not file.is_file() and kind is SourceKind.UV and (project / SourceKind.PYPROJECT.value).is_file():
             root = workspace_root(project)
             file = root / kind.value if root is not None else file
-        if file.is_file():
+        if file.is_file() and file != ignored:
             candidates.append((kind, file))
 
     pyproject = project / SourceKind.PYPROJECT.value

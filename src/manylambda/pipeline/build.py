@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from manylambda import archive, elf, rules, wheels
 from manylambda import audit as auditing
-from manylambda.errors import RequestError
+from manylambda.errors import ManylambdaError, RequestError
 from manylambda.fetch.cache import Cache
 from manylambda.lock.model import LocalPackage
 from manylambda.pipeline import dependencies
@@ -82,11 +82,12 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
                 f"`{target}` is known for auditing only: Lambda takes no new functions of it",
                 hint="`manylambda targets` lists what can be built",
             )
+    work = _Build(settings, progress)
     try:
-        return _Build(settings, progress).run()
+        return work.run()
     except CacheDamaged as damage:
         progress.warning(f"{damage.message}; fetching anew")
-        return _Build(settings, progress).run()
+        return work.run()
 
 
 class _Build:
@@ -97,11 +98,15 @@ class _Build:
         self._progress = progress
         self._cache = Cache.default()
         self._source = dependencies.find_source(settings, progress)
+        pylock = dependencies.read_lock(self._source, settings.targets, settings, progress)
+        self._selections = [
+            self._with_project(dependencies.select(pylock, self._source, target, settings))
+            for target in settings.targets
+        ]
 
     def run(self) -> BuildResult:
         settings = self._settings
-        chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, self._progress)
-        selections = [self._with_project(selection) for selection in chosen]
+        selections = self._selections
         house = Wheelhouse(
             cache=self._cache,
             credentials=lambda: dependencies.credentials(self._source, self._settings),
@@ -110,7 +115,7 @@ class _Build:
             derive={"native": (_NATIVE_VERSION, _native_facts)} if settings.audit else None,
         )
         fetched = house.get(pin for selection in selections for pin in selection.pins)
-        local = self._build_local(house, selections)
+        local = self._build_local(house)
         files = self._project_files()
 
         def work(selection: Selection) -> Callable[[], Artifact]:
@@ -121,17 +126,17 @@ class _Build:
             stored.sort(key=lambda wheel: wheel.inventory.name)
             return lambda: self._package(house, selection.target, stored, files)
 
-        return BuildResult(source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections])))
+        return BuildResult(
+            source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections], settings.jobs))
+        )
 
-    def _build_local(self, house: Wheelhouse, selections: Sequence[Selection]) -> Mapping[Path, StoredWheel]:
-        if not any(selection.local for selection in selections):
-            return {}
-        from manylambda.sdists import build_local
-
-        stored: dict[Path, StoredWheel] = {}
-        for selection in selections:  # built once: later targets find the wheel of the first, and check that it fits
+    def _build_local(self, house: Wheelhouse) -> Mapping[Path, StoredWheel]:
+        built: dict[Path, Path] = {}
+        for selection in self._selections:
             if selection.local:
-                built = build_local(
+                from manylambda.sdists import build_local
+
+                wheels_of = build_local(
                     selection.local,
                     target=selection.target,
                     environment=os.environ,
@@ -139,12 +144,8 @@ class _Build:
                     cache=self._cache,
                     progress=self._progress,
                 )
-                stored |= {
-                    package.directory: house.add(path)
-                    for package, path in built.items()
-                    if package.directory not in stored
-                }
-        return stored
+                built.update((package.directory, wheel) for package, wheel in wheels_of.items())
+        return {directory: house.kept(wheel) for directory, wheel in built.items()}
 
     def _with_project(self, selection: Selection) -> Selection:
         """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
@@ -199,6 +200,9 @@ class _Build:
             written = write(tree, place, progress=self._progress, label=str(target), admit=admit)
         except _Refused:
             confirmed.result()
+        except ManylambdaError:
+            confirmed.result()  # a damaged wheel fails in many ways; what it is comes first
+            raise
         assert report is not None
         return Artifact(
             target=target,
@@ -221,11 +225,13 @@ class _Build:
         if not settings.audit:
             return auditing.run(tree, target, (), facts={}, distributions=())
         prefix = self._prefix(target)
+        origins = {entry.path: entry.origin for entry in tree}
         facts = {
-            prefix + path: elf.from_json(fact) for one in reversed(stored) for path, fact in one.facts["native"].items()
+            prefix + path: elf.from_json(fact)
+            for one in stored
+            for path, fact in one.facts["native"].items()
+            if origins.get(prefix + path) == one.inventory.name  # not left out, and not brought by another
         }
-        present = {entry.path for entry in tree}
-        facts = {path: fact for path, fact in facts.items() if path in present}
         facts.update(auditing.native_facts(entry for entry in tree if entry.origin == ORIGIN))
         return auditing.run(
             tree,
@@ -300,12 +306,12 @@ class _Background:
             raise self._error
 
 
-def _in_parallel(work: Sequence[Callable[[], Artifact]]) -> list[Artifact]:
-    if len(work) == 1:
-        return [work[0]()]
+def _in_parallel(work: Sequence[Callable[[], Artifact]], jobs: int | None) -> list[Artifact]:
+    if len(work) == 1 or jobs == 1:
+        return [one() for one in work]
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=min(len(work), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(work), jobs or os.cpu_count() or 1)) as pool:
         return [future.result() for future in [pool.submit(one) for one in work]]
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 
-def find_source(settings: Settings, progress: Progress) -> Source:
+def find_source(settings: Settings, progress: Progress, *, ignored: Path | None = None) -> Source:
     """Find the file dependencies are taken from, and say which it is and what was passed over."""
-    source = discover(settings.project, requirements=settings.requirements, lock=settings.lock)
+    source = discover(settings.project, requirements=settings.requirements, lock=settings.lock, ignored=ignored)
     if source.kind is SourceKind.NONE:
         progress.info(f"no dependencies: `{source.project.name}` has no lock, requirements.txt or pyproject.toml")
         return source

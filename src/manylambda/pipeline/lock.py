@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manylambda.lock.discovery import base_folder
+from manylambda.lock.documents import load
+from manylambda.lock.model import SourceKind
+from manylambda.lock.pylock import parse
+from manylambda.lock.resolve import resolve
 from manylambda.lock.write import write_lock
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
@@ -28,14 +33,20 @@ class LockResult:
     """Entries; a distribution with different versions for different targets has several."""
 
 
-def lock(settings: Settings, *, progress: Progress = SILENT) -> LockResult:
+def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILENT) -> LockResult:
     """Resolve the project's dependencies for every target and write them to `settings.lock_output`.
 
-    What is there already gives preferences: versions stay where they can. Raises ResolutionError and FetchError.
+    What is there already gives preferences, unless `upgrade`: versions stay where they can. Raises ResolutionError
+    and FetchError.
     """
-    source = dependencies.find_source(settings, progress)
-    path = settings.lock_output or settings.project / "pylock.toml"
-    pylock = dependencies.read_lock(source, settings.targets, settings, progress)
+    path = settings.lock_output or settings.project / SourceKind.PYLOCK.value
+    source = dependencies.find_source(settings, progress, ignored=path)
+    if source.kind.is_locked or source.kind is SourceKind.NONE:
+        pylock = dependencies.read_lock(source, settings.targets, settings, progress)
+    else:
+        options = settings.resolve_options(os.environ)
+        preferences = None if upgrade or not path.is_file() else parse(load(path).values, name=path.name)
+        pylock = resolve(source, settings.targets, options, progress, preferences=preferences)
     for target in settings.targets:
         dependencies.select(pylock, source, target, settings)  # a lock that cannot be built from is not written
     write_lock(pylock, path, base=base_folder(source))

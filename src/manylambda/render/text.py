@@ -33,7 +33,9 @@ def _artifact(artifact: Artifact, *, verbose: bool) -> str:
         parts.append(findings(artifact.report.findings))
     written = artifact.written
     if written is None:
-        parts.append(f"{artifact.target}: not written, since it would not load (see the errors above)")
+        parts.append(
+            f"{artifact.target}: not written, because of the errors above (`--no-audit` writes it all the same)"
+        )
     else:
         what = {"zip": "zip", "layer": "layer", "dir": "folder"}[artifact.kind]
         size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
