@@ -27,7 +27,7 @@ from manylambda.progress import SILENT
 from manylambda.tree import DEFLATED, MODE_EXECUTABLE, MODE_FILE, STORED, Bytes, DiskFile, Span, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from manylambda.progress import Progress, Task
@@ -78,18 +78,41 @@ def deflate(data: bytes) -> bytes:
     return bytes(_deflated(data))
 
 
-def write_zip(tree: PackageTree, path: Path, *, progress: Progress = SILENT, label: str = "") -> Written:
-    """Write `tree` to a zip at `path`, beside it first; an existing file is replaced only by a whole one."""
+def write_zip(
+    tree: PackageTree,
+    path: Path,
+    *,
+    progress: Progress = SILENT,
+    label: str = "",
+    admit: Callable[[Written], None] | None = None,
+) -> Written:
+    """Write `tree` to a zip at `path`, beside it first; an existing file is replaced only by a whole one.
+
+    `admit` sees what was written before it takes its place; if it raises, nothing of it remains.
+    """
     with staged(path) as beside:
-        written = _write_zip(tree, beside, progress=progress, label=label or path.name)
+        digest, size = _write_zip(tree, beside, progress=progress, label=label or path.name)
+        written = Written(path=path, sha256=digest, size=size, unzipped_size=tree.size, files=len(tree))
+        if admit is not None:
+            admit(written)
         # Renaming over an existing file makes ext4 flush the new one at once (50 ms for 80 MB); a fresh name does not.
         path.unlink(missing_ok=True)
         beside.replace(path)
-    return Written(path=path, sha256=written[0], size=written[1], unzipped_size=tree.size, files=len(tree))
+    return written
 
 
-def write_directory(tree: PackageTree, path: Path, *, progress: Progress = SILENT, label: str = "") -> Written:
-    """Write `tree` as a folder at `path`, replacing one that is there; times and modes are fixed."""
+def write_directory(
+    tree: PackageTree,
+    path: Path,
+    *,
+    progress: Progress = SILENT,
+    label: str = "",
+    admit: Callable[[Written], None] | None = None,
+) -> Written:
+    """Write `tree` as a folder at `path`, replacing one that is there; times and modes are fixed.
+
+    `admit` is as for `write_zip`.
+    """
     with staged(path) as beside:
         digest = sha256()
         with _telling(progress, label or path.name, tree.size) as task:
@@ -104,8 +127,13 @@ def write_directory(tree: PackageTree, path: Path, *, progress: Progress = SILEN
             for folder in sorted(made, reverse=True):
                 os.utime(beside / folder, (_MTIME, _MTIME))
             os.utime(beside, (_MTIME, _MTIME))
+        written = Written(
+            path=path, sha256=digest.hexdigest(), size=tree.size, unzipped_size=tree.size, files=len(tree)
+        )
+        if admit is not None:
+            admit(written)
         _replace_folder(beside, path)
-    return Written(path=path, sha256=digest.hexdigest(), size=tree.size, unzipped_size=tree.size, files=len(tree))
+    return written
 
 
 @contextlib.contextmanager
@@ -140,7 +168,8 @@ def _remove_litter(path: Path) -> None:
         if match is None:
             continue
         with contextlib.suppress(OSError):
-            if not _is_running(int(match[1], 16)) or time.time() - litter.lstat().st_mtime > _STALE_AFTER:
+            # Not the time of its last change, which is set to the same for all that we write.
+            if not _is_running(int(match[1], 16)) or time.time() - litter.lstat().st_ctime > _STALE_AFTER:
                 _remove(litter)
 
 
@@ -165,21 +194,22 @@ def _replace_folder(beside: Path, path: Path) -> None:
             hint="move it away or name another --output",
         )
     aside = path.with_name(f".{path.name}.{os.getpid():x}-{os.urandom(4).hex()}")
-    for attempts_left in range(9, -1, -1):  # another build may put its folder there between our two steps
+    for attempts_left in reversed(range(10)):  # another build may put its folder there between our two steps
         with contextlib.suppress(FileNotFoundError):
             path.replace(aside)
         try:
             beside.replace(path)
         except OSError:
-            if aside.exists() and not path.exists():
+            with contextlib.suppress(OSError):
                 aside.replace(path)
-            if not attempts_left or not path.exists():
-                raise
-        else:
-            break
-        finally:
             if path.exists():
                 _remove(aside)
+            if not attempts_left:
+                raise
+            time.sleep(0.01)
+        else:
+            _remove(aside)
+            return
 
 
 @contextlib.contextmanager
