@@ -372,13 +372,13 @@ def test_random_rubbish_in_many_places_never_ends_in_a_traceback(tmp_path: Path)
 @pytest.mark.parametrize("change", ["cut", "garbage", "checksum", "size"])
 def test_damaged_members_of_odd_methods_are_refused_when_repacked(tmp_path: Path, method: int, change: str) -> None:
     part = Part(name=b"demo.py", data=TEXT, method=method)
-    fields: dict[str, object] = {
+    changes: dict[str, dict[str, object]] = {
         "cut": {"raw": part.compressed()[:-25]},
         "garbage": {"raw": part.compressed()[:9] + b"\xff" * 40},
         "checksum": {"crc32": 1},
         "size": {"size": len(TEXT) + 9},
-    }[change]
-    wheel = write_parts(tmp_path / WHEEL, changed(honest(), "demo.py", method=method, **fields))  # type: ignore[arg-type]
+    }
+    wheel = write_parts(tmp_path / WHEEL, changed(honest(), "demo.py", method=method, **changes[change]))
     with pytest.raises(UnsafeArchive) as error:
         repack(wheel, tmp_path / "out.whl")
     assert error.value.message.startswith(f"`{WHEEL}` is damaged at `demo.py`: ")
