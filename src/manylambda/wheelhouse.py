@@ -94,10 +94,9 @@ class Wheelhouse:
                 found[key] = (download.sha256 or path.parent.name, path)
         return {key: self._stored(wanted[key], *found[key]) for key in sorted(found)}
 
-    def add(self, file: Path) -> StoredWheel:
-        """Take in a wheel that was built here: its members are compressed anew, so that no zlib of the host decides."""
-        sha256, path = self._repacked(file, file.name)
-        return self._stored(None, sha256, path)
+    def kept(self, file: Path) -> StoredWheel:
+        """Return a wheel that was built here and lies in the cache."""
+        return self._stored(None, file.parent.name, file)
 
     def confirm(self, stored: Iterable[StoredWheel]) -> None:
         """Hash every file that `stored` copies from; a damaged one is removed and `CacheDamaged` raised."""

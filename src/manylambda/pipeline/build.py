@@ -98,11 +98,8 @@ class _Build:
         self._progress = progress
         self._cache = Cache.default()
         self._source = dependencies.find_source(settings, progress)
-        pylock = dependencies.read_lock(self._source, settings.targets, settings, progress)
-        self._selections = [
-            self._with_project(dependencies.select(pylock, self._source, target, settings))
-            for target in settings.targets
-        ]
+        chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, progress)
+        self._selections = [self._with_project(selection) for selection in chosen]
 
     def run(self) -> BuildResult:
         settings = self._settings
@@ -131,21 +128,24 @@ class _Build:
         )
 
     def _build_local(self, house: Wheelhouse) -> Mapping[Path, StoredWheel]:
-        built: dict[Path, Path] = {}
-        for selection in self._selections:
-            if selection.local:
-                from manylambda.sdists import build_local
+        if not any(selection.local for selection in self._selections):
+            return {}
+        from manylambda.sdists import build_local
 
-                wheels_of = build_local(
-                    selection.local,
-                    target=selection.target,
-                    environment=os.environ,
-                    offline=self._settings.offline,
-                    cache=self._cache,
-                    progress=self._progress,
-                )
-                built.update((package.directory, wheel) for package, wheel in wheels_of.items())
-        return {directory: house.kept(wheel) for directory, wheel in built.items()}
+        stored: dict[Path, StoredWheel] = {}
+        for selection in self._selections:  # built once: later targets find the wheel of the first, and check it fits
+            built = build_local(
+                selection.local,
+                target=selection.target,
+                environment=os.environ,
+                offline=self._settings.offline,
+                cache=self._cache,
+                progress=self._progress,
+            )
+            for package, wheel in built.items():
+                if package.directory not in stored:
+                    stored[package.directory] = house.kept(wheel)
+        return stored
 
     def _with_project(self, selection: Selection) -> Selection:
         """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
