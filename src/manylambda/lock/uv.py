@@ -221,8 +221,15 @@ def _written(
 def _specifier(text: str) -> str:
     """Write a specifier so that equal ones are equal text."""
     from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_version
 
-    return ",".join(sorted(str(specifier) for specifier in SpecifierSet(text)))
+    # Trailing zeros say nothing, but for `~=1.0`, which is not `~=1`.
+    return ",".join(
+        sorted(
+            part.operator + canonicalize_version(part.version, strip_trailing_zero=part.operator != "~=")
+            for part in SpecifierSet(text)
+        )
+    )
 
 
 def _source_kind(name: str, environment: Mapping[str, str], project: Pyproject, workspace: Pyproject) -> str | None:
