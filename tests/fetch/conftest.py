@@ -40,8 +40,8 @@ def nobody() -> Credentials:
 
 @pytest.fixture
 def impatient() -> HttpSettings:
-    """Settings under which nothing takes long."""
-    return HttpSettings(timeout=0.4, retries=3, backoff=0.001, longest_wait=0.05)
+    """Settings that wait for a slow machine, but hardly between attempts."""
+    return HttpSettings(timeout=10, retries=3, backoff=0.001, longest_wait=0.05)
 
 
 @pytest.fixture(scope="session")

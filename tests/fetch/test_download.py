@@ -251,6 +251,12 @@ def test_garbage_again_after_starting_over_is_a_mismatch(fetch: Fetcher) -> None
     assert isinstance(fetch.fails(), HashMismatch)
 
 
+def test_garbage_in_the_second_half_does_not_make_us_start_over_for_ever(fetch: Fetcher) -> None:
+    fetch.server.plan(PATH, *[truncate(200_000), garbage_on_resume] * 10)
+    assert isinstance(fetch.fails(), HashMismatch)
+    assert len(fetch.server.requests) == 4
+
+
 def test_a_partial_file_of_a_killed_run_is_completed(fetch: Fetcher) -> None:
     fetch.cache.incoming(f"{digest(fetch.body)}.part").write_bytes(fetch.body[:123_456])
     assert fetch()[0].read_bytes() == fetch.body
@@ -310,7 +316,7 @@ def test_a_server_that_always_fails_is_given_up(fetch: Fetcher) -> None:
     )
     assert error.hint == (
         "is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and `MANYLAMBDA_HTTP_RETRIES` ask for more "
-        "patience; what was fetched so far is kept"
+        "patience"
     )
     assert len(fetch.server.requests) == 4
     assert error.exit_status == 4
@@ -767,8 +773,17 @@ def test_a_proxy_that_is_away_is_told_without_its_password(fetch: Fetcher, monke
     error = fetch.fails()
     assert error.message == (
         f"`{WHEEL}` could not be fetched from `{fetch.server.url(PATH)}` in 4 attempts: "
-        "the proxy: the host name is not known"
+        "by way of a proxy: the host name is not known"
     )
+    assert "proxy-secret" not in str(error)
+
+
+def test_a_proxy_that_refuses_a_tunnel_is_told(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", fetch.server.url("", "user:proxy-secret"))
+    url = "https://files.invalid/demo.whl"
+    error = fetch.fails(Download(url=url, filename=WHEEL, sha256="0" * 64, size=None))
+    assert error.message.startswith(f"`{WHEEL}` could not be fetched from `{url}` in 4 attempts: by way of a proxy: ")
+    assert "tunnel connection failed: 501" in error.message
     assert "proxy-secret" not in str(error)
 
 

@@ -164,7 +164,7 @@ class Client:
                             f"{what} could not be fetched from `{url}` in {count}: {error.reason}"
                         ),
                         hint="is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and "
-                        "`MANYLAMBDA_HTTP_RETRIES` ask for more patience; what was fetched so far is kept",
+                        "`MANYLAMBDA_HTTP_RETRIES` ask for more patience",
                     ) from error
                 wait = settings.backoff * 2 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311
                 if error.wait is not None:
@@ -238,7 +238,7 @@ class Client:
                 # After a step from https to http anybody on the way can read along: no login from there on.
                 trusted = trusted and not (scheme == "http" and urlsplit(address).scheme == "https")
                 address, challenged = target, False
-            elif response.status == 401 and not challenged and trusted:
+            elif response.status in {401, 403} and not challenged and trusted:
                 challenged = True
                 if self._credentials.header(address, challenged=True, redirected=redirects > 0) == login:
                     return response, address
@@ -296,7 +296,7 @@ class Client:
         from urllib3 import exceptions as e
 
         timeout = self.settings.timeout
-        proxy = "the proxy: " if isinstance(error, e.ProxyError) else ""
+        proxy = "by way of a proxy: " if isinstance(error, e.ProxyError) else ""
         if isinstance(error, e.ProxyError) and isinstance(error.original_error, e.HTTPError):
             error = error.original_error
         cause = _cause(error, ssl.SSLCertVerificationError)
@@ -455,9 +455,8 @@ def _cause(error: BaseException | None, kind: type[BaseException]) -> BaseExcept
 
 def _system_reason(error: BaseException) -> str:
     cause = _cause(error, OSError)
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return type(error).__name__
+    text = (cause.strerror or str(cause)) if isinstance(cause, OSError) else ""
+    return "".join(filter(str.isprintable, text)).lower() or type(error).__name__
 
 
 def _number(name: str, text: str) -> float:

@@ -270,6 +270,7 @@ class _Transfer:
         download = self._download
         meter = _Meter(task)
         meter.reached(partial.size)
+        started_over = False
         while True:
             if partial.sha256 != download.sha256:
                 self._persist(partial, meter)
@@ -277,9 +278,10 @@ class _Transfer:
                 return
             found, was_resumed = partial.sha256, partial.was_resumed
             partial.restart()
-            if not was_resumed:
+            if started_over or not was_resumed:
                 raise _mismatch(download, found, self._credentials.redact(download.url))
             # Two halves that do not match: perhaps the first came from another day or another server. Once more, whole.
+            started_over = True
 
     def _persist(self, partial: _Partial, meter: _Meter) -> None:
         download = self._download
