@@ -11,12 +11,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from manylambda.config import Settings
     from manylambda.render.console import Console
 
 _EXIT_INTERRUPTED: Final = 130
+
+_SHORT: Final = {"targets": "-t", "requirements": "-r", "output": "-o", "lock_output": "-o"}
+_METAVARS: Final = {
+    "output": "DIR",
+    "lock_output": "FILE",
+    "requirements": "FILE",
+    "lock": "FILE",
+    "extras": "NAME",
+    "groups": "NAME",
+    "exclude": "NAME",
+    "layers": "ZIP",
+    "allow_sdist": "NAME",
+    "handler": "MODULE.FUNCTION",
+    "jobs": "N",
+    "files_sources": "FROM[=TO]",
+    "files_include": "GLOB",
+    "files_exclude": "GLOB",
+    "files_executable": "GLOB",
+}
+_RESOLVING: Final = frozenset(
+    {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline"}
+)
 
 _EPILOG: Final = """\
 examples:
@@ -90,7 +112,7 @@ def _build(options: argparse.Namespace, console: Console) -> int:
     if options.format == "json":
         _print_json(document.build(result))
     else:
-        print(text.build(result, verbose=options.verbose))
+        print(text.build(result, verbose=options.verbose), flush=True)
     return int(result.fails(settings.fail_on))
 
 
@@ -184,37 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     build = _command(commands, "build", _build, "make a package for each target")
-    _project_options(build)
-    build.add_argument("--kind", choices=("zip", "layer", "dir"), default=argparse.SUPPRESS, help="what to make (zip)")
-    build.add_argument("-o", "--output", metavar="DIR", default=argparse.SUPPRESS, help="where to write it (dist)")
-    build.add_argument("--name", default=argparse.SUPPRESS, help="first part of the file name (the project's name)")
-    build.add_argument(
-        "--exclude", dest="exclude", action="append", metavar="NAME", default=argparse.SUPPRESS,
-        help="drop a distribution and what only it needs",
-    )  # fmt: skip
-    build.add_argument(
-        "--exclude-provided",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="drop what the runtime has (boto3, ...)",
-    )
-    build.add_argument(
-        "--layer", dest="layers", action="append", metavar="ZIP", default=argparse.SUPPRESS,
-        help="a layer the function will use: counted and searched by the audit",
-    )  # fmt: skip
-    build.add_argument(
-        "--layer-layout", choices=("python", "site-packages"), default=argparse.SUPPRESS,
-        help="python/ or python/lib/python3.X/site-packages/",
-    )  # fmt: skip
-    build.add_argument("--scripts", action="store_true", default=argparse.SUPPRESS, help="ship console scripts in bin/")
-    build.add_argument("--handler", metavar="MODULE.FUNCTION", default=argparse.SUPPRESS, help="what Lambda will call")
-    build.add_argument(
-        "--no-audit", dest="audit", action="store_false", default=argparse.SUPPRESS,
-        help="write the package even if it cannot load",
-    )  # fmt: skip
-    build.add_argument(
-        "--fail-on", choices=("error", "warning"), default=argparse.SUPPRESS, help="exit 1 at this severity (error)"
-    )
+    _project_options(build, without={"lock_output"})
 
     audit = _command(commands, "audit", _audit, "check that a package will load on its target")
     audit.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
@@ -227,15 +219,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     lock = _command(commands, "lock", _lock, "write one pylock.toml with hashes for all targets")
-    _project_options(lock)
-    lock.add_argument(
-        "-o", "--output", dest="lock_output", metavar="FILE", default=argparse.SUPPRESS, help="pylock.toml in PROJECT"
-    )
-
+    _project_options(lock, only={*_RESOLVING, "lock_output"})
     lock.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
 
     plan = _command(commands, "plan", _plan, "show what would be shipped, per target, and why")
-    _project_options(plan)
+    _project_options(plan, only=_RESOLVING)
 
     targets = _command(commands, "targets", _targets, "show the runtimes table")
     targets.add_argument("target", nargs="?", metavar="TARGET", help="one target, in full")
@@ -252,28 +240,32 @@ def _command(commands: Any, name: str, run: object, summary: str) -> argparse.Ar
     return parser
 
 
-def _project_options(parser: argparse.ArgumentParser) -> None:
+def _project_options(
+    parser: argparse.ArgumentParser, *, only: Collection[str] | None = None, without: Collection[str] = ()
+) -> None:
+    """Give a command the settings as flags; those that are not used stay out of the parsed options."""
     import argparse
 
-    absent = argparse.SUPPRESS
+    from manylambda.config import FIELDS, Shape
+
     parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
-    parser.add_argument(
-        "-t", "--target", dest="targets", action="append", metavar="TARGET", default=absent,
-        help="such as python3.13-arm64; several make several packages",
-    )  # fmt: skip
-    parser.add_argument(
-        "-r", "--requirement", dest="requirements", action="append", metavar="FILE", default=absent,
-        help="a requirements file; - for standard input",
-    )  # fmt: skip
-    parser.add_argument("--lock", dest="lock", metavar="FILE", default=absent, help="the lock to honour")
-    parser.add_argument("--extra", dest="extras", action="append", metavar="NAME", default=absent, help="an extra")
-    parser.add_argument("--group", dest="groups", action="append", metavar="NAME", default=absent, help="a group")
-    parser.add_argument(
-        "--allow-sdist", dest="allow_sdist", action="append", metavar="NAME", default=absent,
-        help="allow a source distribution (all: any)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--allow-linux-wheels", action="store_true", default=absent,
-        help="accept wheels tagged linux_*; the audit decides then",
-    )  # fmt: skip
-    parser.add_argument("--offline", action="store_true", default=absent, help="use only the cache")
+    for field in FIELDS:
+        if field.attribute in without or (only is not None and field.attribute not in only):
+            continue
+        flags = [_SHORT[field.attribute], field.flag] if field.attribute in _SHORT else [field.flag]
+        more: dict[str, Any] = {}
+        match field.shape:
+            case Shape.SWITCH:
+                more["action"] = "store_false" if field.flag.startswith("--no-") else "store_true"
+            case Shape.AUTO_SWITCH:
+                more["action"] = argparse.BooleanOptionalAction
+            case Shape.CHOICE:
+                more["choices"] = field.choices
+            case _:
+                more["metavar"] = _METAVARS.get(field.attribute, field.flag.lstrip("-").upper())
+                if field.shape.is_list:
+                    more["action"] = "append"
+        summary = field.summary[0].lower() + field.summary[1:]
+        if field.flag == "--no-audit":
+            summary = "write the package even if it will not load"
+        parser.add_argument(*flags, dest=field.attribute, default=argparse.SUPPRESS, help=summary, **more)

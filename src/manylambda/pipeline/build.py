@@ -158,9 +158,9 @@ class _Build:
 
     def _project_files(self) -> PackageTree:
         settings = self._settings
-        if settings.kind == "layer":
-            return PackageTree()  # a layer holds dependencies; a project that is a package is one of them
-        found = project_tree(settings.project, settings.files)
+        # A layer holds dependencies: of the project only what is named for it.
+        chosen = replace(settings.files, is_package=True) if settings.kind == "layer" else settings.files
+        found = project_tree(settings.project, chosen)
         for left in found.left_out:
             tell = self._progress.warning if left.notable else self._progress.detail
             tell(f"left out `{left.path}`: {left.reason}")
