@@ -291,6 +291,14 @@ def test_a_data_folder_may_be_spelt_as_an_equal_name_and_another_one_is_a_plain_
     ]
 
 
+@pytest.mark.parametrize("scripts", [False, True])
+def test_data_that_lands_in_bin_is_data_and_no_script(tmp_path: Path, scripts: bool) -> None:
+    tree = tree_of(make_wheel(tmp_path, files={"{data}/data/bin/tool": "#!python\n"}), scripts=scripts)
+    entry = tree.get("bin/tool")
+    assert entry is not None
+    assert (entry.mode, read_content(entry.content)) == (MODE_FILE, b"#!python\n")
+
+
 def test_a_file_named_like_a_scheme_goes_nowhere(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, files={"{data}/purelib": "x", "{data}/scripts": "y"})
     inventory = inspect(wheel)

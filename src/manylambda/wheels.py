@@ -223,17 +223,22 @@ def package_tree(inventory: Inventory, *, interpreter: str, scripts: bool = Fals
     origin = inventory.name
     entries: list[Entry] = []
     rows: list[tuple[str, str, str]] = []
-    for member, path in _placed_members(inventory, scripts=scripts):
-        if path is None:
-            continue
+    moved = _moved_members(inventory, scripts=scripts)
+    for member in inventory.members:
+        path = member.path
         mode = MODE_EXECUTABLE if member.executable else MODE_FILE
         content: Span | Bytes = Span(
             file, member.offset, member.compressed_size, member.method, member.crc32, member.size
         )
         record = member.record
-        if path is not member.path and path.startswith("bin/"):
-            mode = MODE_EXECUTABLE
-            content, record = _with_shebang(content, record, interpreter)
+        if path in moved:
+            place = moved[path]
+            if place is None:
+                continue
+            path, is_script = place
+            if is_script:
+                mode = MODE_EXECUTABLE
+                content, record = _with_shebang(content, record, interpreter)
         entries.append(Entry(path, mode, content, origin))
         rows.append((path, record, str(content.size)))
     if scripts:
@@ -252,30 +257,25 @@ def package_tree(inventory: Inventory, *, interpreter: str, scripts: bool = Fals
 
 def left_out(inventory: Inventory, *, scripts: bool) -> tuple[str, ...]:
     """Return the members of a wheel that `package_tree` leaves out, as the wheel names them."""
-    return tuple(member.path for member, path in _placed_members(inventory, scripts=scripts) if path is None)
+    return tuple(path for path, place in _moved_members(inventory, scripts=scripts).items() if place is None)
 
 
-def _placed_members(inventory: Inventory, *, scripts: bool) -> Iterator[tuple[Member, str | None]]:
-    """Yield each member with where it goes, as `pip install --target` would put it; None for nowhere.
-
-    The path of a member outside `.data/` is the very object `member.path`.
-    """
+def _moved_members(inventory: Inventory, *, scripts: bool) -> dict[str, tuple[str, bool] | None]:
+    """Map each member below `.data/` to its place and whether it is a script, as `pip install --target`; None: nowhere."""
     identity = _folded(inventory.dist_info.removesuffix(".dist-info"))
     launchers = {point.name for point in inventory.entry_points}
-    for member in inventory.members:
-        path = member.path
-        if ".data/" in path:
-            top, _, rest = path.partition("/")
-            if top.endswith(".data") and _folded(top.removesuffix(".data")) == identity:
-                scheme, _, rest = rest.partition("/")
-                if scheme in {"purelib", "platlib", "data"} and rest:
-                    yield member, checked_path(rest)
-                elif scheme == "scripts" and rest and scripts and rest not in launchers:
-                    yield member, f"bin/{rest}"
-                else:
-                    yield member, None
-                continue
-        yield member, path
+    moved: dict[str, tuple[str, bool] | None] = {}
+    for path in [member.path for member in inventory.members if ".data/" in member.path]:
+        top, _, rest = path.partition("/")
+        if not top.endswith(".data") or _folded(top.removesuffix(".data")) != identity:
+            continue
+        scheme, _, rest = rest.partition("/")
+        moved[path] = None
+        if scheme in {"purelib", "platlib", "data"} and rest:
+            moved[path] = checked_path(rest), False
+        elif scheme == "scripts" and rest and scripts and rest not in launchers:
+            moved[path] = f"bin/{rest}", True
+    return moved
 
 
 def _folded(name: str) -> str:
