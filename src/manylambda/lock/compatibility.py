@@ -126,8 +126,11 @@ def wheel_refusal(filename: str, target: Target, *, allow_linux: bool = False) -
     if wheel_fit(filename, target, allow_linux=allow_linux) is not None:
         return None
     odd = (Reason.ABI, "has a combination of tags that no interpreter of the runtime has")
-    found = [max(_obstacles(*tag, target), key=lambda obstacle: obstacle[0], default=odd) for tag in tags]
-    reason, sentence = min(found, key=lambda obstacle: obstacle[0])
+    found = [
+        (*max(_obstacles(*tag, target), key=lambda obstacle: obstacle[0], default=odd), _platform(tag[2])[1] or (0, 0))
+        for tag in tags
+    ]
+    reason, sentence, _ = min(found, key=lambda obstacle: (obstacle[0], obstacle[2]))
     return Refusal(filename=filename, reason=reason, sentence=sentence)
 
 

@@ -132,7 +132,8 @@ def read_requirements(
     reading = _Reading(base=base, environment=environment, read_url=read_url)
     for file in files:
         if str(file) == "-":
-            reading.text(sys.stdin.read() if stdin is None else stdin, label="<stdin>", folder=base, constraint=False)
+            text = _piped(sys.stdin) if stdin is None else stdin
+            reading.text(text, label="<stdin>", folder=base, constraint=False)
         else:
             reading.file(str(file), folder=base, constraint=False, asked_by=None)
     if lines:
@@ -140,6 +141,15 @@ def read_requirements(
     for file in constraints:
         reading.file(str(file), folder=base, constraint=True, asked_by=None)
     return reading.result()
+
+
+@cache
+def _piped(stream: TextIO) -> str:
+    """Read a pipe once for all that ask: `plan` asks for each target, and downloads for the indexes it names."""
+    try:
+        return _decode(stream.buffer.read()) if hasattr(stream, "buffer") else stream.read()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"cannot read standard input: {error}") from error
 
 
 class _Reading:

@@ -613,7 +613,11 @@ def _each(
     targets: Sequence[Target], work: Callable[[Target], Pylock], advance: Callable[[int], None]
 ) -> dict[Target, Pylock]:
     """Do the work for all targets, a few at a time; the first target in order decides which error is told."""
+    import sysconfig
     from concurrent.futures import ThreadPoolExecutor
+
+    # `uv.find_uv_bin` reads it, and its first reading is not safe in several threads (a `None` comes back).
+    sysconfig.get_config_vars()
 
     def one(target: Target) -> Pylock | ManylambdaError:
         try:
