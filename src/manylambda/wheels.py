@@ -261,7 +261,7 @@ def left_out(inventory: Inventory, *, scripts: bool) -> tuple[str, ...]:
 
 
 def _moved_members(inventory: Inventory, *, scripts: bool) -> dict[str, tuple[str, bool] | None]:
-    """Map each member below `.data/` to its place, as `pip install --target`, and whether it is a script; or to None."""
+    """Map each member below `.data/` to its place, as `pip install --target`, and whether it is a script; or None."""
     identity = _folded(inventory.dist_info.removesuffix(".dist-info"))
     launchers = {point.name for point in inventory.entry_points}
     moved: dict[str, tuple[str, bool] | None] = {}
