@@ -5,6 +5,7 @@ Imports are inside the functions that need them: `manylambda --version` must cos
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -83,6 +84,8 @@ def _guarded(options: argparse.Namespace) -> int:
     )
     with console:
         try:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be Unicode, nor in a console's set
+                sys.stdout.reconfigure(errors="backslashreplace")
             return int(options.run(options, console))
         except ManylambdaError as error:
             console.error(error.message, error.hint)
@@ -188,7 +191,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _print_json(data: object) -> None:
     import json
 
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json.dumps(data, indent=2), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

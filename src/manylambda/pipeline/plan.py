@@ -63,15 +63,9 @@ class Plans:
 
 
 def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
-    """Plan each target for itself: one that cannot be resolved does not hide the others."""
+    """Plan what `build` would ship; a target that cannot be resolved does not hide the others."""
     source = dependencies.find_source(settings, progress)
-    selections: list[Selection | ResolutionError] = []
-    for target in settings.targets:
-        try:
-            pylock = dependencies.read_lock(source, [target], settings, progress)
-            selections.append(dependencies.select(pylock, source, target, settings))
-        except ResolutionError as error:
-            selections.append(error)
+    selections = _selections(source, settings, progress)
     files = _files_of_index(source, settings, selections, progress)
     plans = [
         TargetPlan(target=target, distributions=(), error=selection)
@@ -82,21 +76,47 @@ def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
     return Plans(source=source, targets=tuple(plans))
 
 
+def _selections(source: Source, settings: Settings, progress: Progress) -> Sequence[Selection | ResolutionError]:
+    """Choose for all targets together, since that keeps their versions alike; failing that, for each by itself."""
+
+    def choose(targets: Sequence[Target]) -> list[Selection]:
+        pylock = dependencies.read_lock(source, targets, settings, progress)
+        return [dependencies.select(pylock, source, target, settings) for target in targets]
+
+    try:
+        return choose(settings.targets)
+    except ResolutionError as error:
+        if len(settings.targets) == 1:
+            return [error]
+    chosen: list[Selection | ResolutionError] = []
+    for target in settings.targets:
+        try:
+            chosen += choose([target])
+        except ResolutionError as error:
+            chosen.append(error)
+    return chosen
+
+
 def _target_plan(selection: Selection, files: Mapping[str, Sequence[IndexFile]], settings: Settings) -> TargetPlan:
     pinned = [_planned(pin, selection.target, files.get(pin.name, ()), settings) for pin in selection.pins]
     local = [
-        PlannedDistribution(
-            name=package.name,
-            version="",
-            file=f"{os.path.relpath(package.directory, settings.project).replace(os.sep, '/')}/",
-            compiled=False,
-            size=None,
-            reason="a folder of this machine, built into a wheel",
-            refused=(),
+        _unlisted(
+            package.name,
+            f"{os.path.relpath(package.directory, settings.project).replace(os.sep, '/')}/",
+            "a folder of this machine, built into a wheel",
         )
         for package in selection.local
     ]
-    return TargetPlan(target=selection.target, distributions=tuple(sorted((*pinned, *local), key=lambda one: one.name)))
+    sources = [
+        _unlisted(one.name, (one.url or str(one.path)).rpartition("/")[2], "a source distribution that was allowed")
+        for one in selection.sdists
+    ]
+    found = tuple(sorted((*pinned, *local, *sources), key=lambda one: one.name))
+    return TargetPlan(target=selection.target, distributions=found)
+
+
+def _unlisted(name: str, file: str, reason: str) -> PlannedDistribution:
+    return PlannedDistribution(name=name, version="", file=file, compiled=False, size=None, reason=reason, refused=())
 
 
 def _planned(pin: Pin, target: Target, files: Sequence[IndexFile], settings: Settings) -> PlannedDistribution:

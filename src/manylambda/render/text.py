@@ -100,7 +100,7 @@ def audit(report: Report) -> str:
 def lock(result: LockResult) -> str:
     """Return where the lock lies and how much it holds."""
     names = ", ".join(str(target) for target in result.targets)
-    return f"{result.path}\n  {result.packages} distributions for {names}"
+    return f"{result.path}\n  {_counted(result.packages, 'distribution')} for {names}"
 
 
 def plan(plans: Plans, *, verbose: bool) -> str:
@@ -124,7 +124,7 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
     ]
     total = sum(planned.size or 0 for planned in one.distributions)
     text = columns(("distribution", "version", "kind", "size", "file"), rows, right=frozenset({3}))
-    lines = [f"{one.target}: {len(rows)} distributions, {megabytes(total)} to download", text]
+    lines = [f"{one.target}: {_counted(len(rows), 'distribution')}, {megabytes(total)} to download", text]
     for planned in one.distributions:
         refused = planned.refused if verbose else planned.refused[:2]
         if refused or verbose:
@@ -133,6 +133,10 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
             if len(planned.refused) > len(refused):
                 lines.append(f"  and {len(planned.refused) - len(refused)} more, shown with -v")
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def targets(all_targets: Sequence[Target]) -> str:
