@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import sysconfig
+from typing import TYPE_CHECKING
 
 import pytest
 
-from manylambda.audit import Severity
+from manylambda.audit import Severity, native_facts
 from manylambda.tree import PackageTree
-from rules.packages import distribution, elf, files, findings, told
+from rules.packages import distribution, elf, files, findings, report, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 X86, ARM, AL2 = "python3.13-x86_64", "python3.13-arm64", "python3.11-x86_64"
 SUFFIX = "cpython-313-x86_64-linux-gnu.so"
@@ -272,3 +279,33 @@ def test_cpu_level_too_high() -> None:
 
 def test_executable_stack() -> None:
     assert told(X86, files({"_ext.so": elf("execstack.so")})) == [("executable-stack", "warning", "_ext.so")]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="makes an ELF file with the compiler of the host")
+def test_an_extension_compiled_on_this_host_is_too_new_for_amazon_linux_2(tmp_path: Path) -> None:
+    """The trap into which five peers fall: a wheel built here, tagged `linux_x86_64`, for a runtime with glibc 2.26."""
+    source = tmp_path / "trap.c"
+    source.write_text(
+        "#include <Python.h>\n#include <sys/stat.h>\n#include <dlfcn.h>\n#include <pthread.h>\n"
+        "static void *run(void *p) { return p; }\n"
+        'static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, "trap", 0, -1, 0};\n'
+        'PyMODINIT_FUNC PyInit_trap(void) { pthread_t t; struct stat s; stat("/", &s); dlopen("x", RTLD_NOW);\n'
+        "  pthread_create(&t, 0, run, 0); return PyModule_Create(&def); }\n"
+    )
+    module = tmp_path / "trap.so"
+    include = sysconfig.get_path("include")
+    compiled = subprocess.run(
+        ["cc", "-shared", "-fPIC", f"-I{include}", "-o", str(module), str(source)], capture_output=True, check=False
+    )
+    if compiled.returncode != 0:
+        pytest.skip("no C compiler")
+    entries = files({"trap.so": module.read_bytes()})
+    native = native_facts(entries)["trap.so"]
+    if "GLIBC_2.34" not in str(native):
+        pytest.skip("the glibc of this host is older than 2.34")
+    (finding,) = findings(AL2, entries)
+    assert (finding.rule, finding.severity) == ("glibc-too-new", Severity.ERROR)
+    assert finding.message.startswith("needs `GLIBC_2.34` (for `dlopen`, `pthread_create`")
+    assert finding.message.endswith(", the runtime has glibc 2.26")
+    assert report(AL2, entries).fails("error")
+    assert findings(X86, entries) == ()
