@@ -1,4 +1,4 @@
-"""A package index of files on disk that lists just what locks name: enough to look up where files lie, without bytes."""
+"""A package index of files on disk that lists what locks name: enough to look up where files lie, without bytes."""
 
 from __future__ import annotations
 
