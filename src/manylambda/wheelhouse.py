@@ -14,14 +14,12 @@ from manylambda.fetch.cache import hash_file, unique_name
 from manylambda.wheels import INVENTORY_VERSION, Inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from manylambda.fetch.cache import Cache
-    from manylambda.fetch.credentials import Credentials
     from manylambda.fetch.download import Download
     from manylambda.lock.model import Pin, WheelFile
-    from manylambda.progress import Progress
 
 _KIND: Final = "inventory"
 
@@ -52,19 +50,15 @@ class Wheelhouse:
         self,
         *,
         cache: Cache,
-        credentials: Callable[[], Credentials],
-        offline: bool,
-        progress: Progress,
+        fetch: Callable[[Sequence[Download]], Mapping[Download, Path]],
         derive: Mapping[str, tuple[int, Callable[[Inventory], Any]]] | None = None,
     ) -> None:
-        """`credentials` are asked for only when something must be fetched.
+        """Use `fetch` for what is not in the cache.
 
         `derive` maps a kind of facts to its version and the function that makes them from an inventory.
         """
         self._cache = cache
-        self._credentials = credentials
-        self._offline = offline
-        self._progress = progress
+        self._fetch = fetch
         self._derive = dict(derive or {})
         self._hashes: dict[Path, str] = {}
 
@@ -80,15 +74,7 @@ class Wheelhouse:
             else:
                 missing[key] = _download(wheel)
         if missing:
-            from manylambda.fetch.download import fetch_all
-
-            fetched = fetch_all(
-                list(dict.fromkeys(missing.values())),
-                cache=self._cache,
-                credentials=self._credentials(),
-                offline=self._offline,
-                progress=self._progress,
-            )
+            fetched = self._fetch(list(dict.fromkeys(missing.values())))
             for key, download in missing.items():
                 path = fetched[download]
                 found[key] = (download.sha256 or path.parent.name, path)

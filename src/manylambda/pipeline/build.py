@@ -106,9 +106,7 @@ class _Build:
         selections = self._selections
         house = Wheelhouse(
             cache=self._cache,
-            credentials=lambda: dependencies.credentials(self._source, self._settings),
-            offline=settings.offline,
-            progress=self._progress,
+            fetch=lambda downloads: dependencies.fetch(downloads, self._source, settings, self._cache, self._progress),
             derive={"native": (_NATIVE_VERSION, _native_facts)} if settings.audit else None,
         )
         fetched = house.get(pin for selection in selections for pin in selection.pins)

@@ -9,14 +9,14 @@ from manylambda.lock.discovery import base_folder, discover
 from manylambda.lock.model import SourceKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from packaging.pylock import Pylock
 
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
-    from manylambda.fetch.credentials import Credentials
+    from manylambda.fetch.download import Download
     from manylambda.lock.model import Selection, Source
     from manylambda.lock.settings import IndexSettings
     from manylambda.progress import Progress
@@ -74,13 +74,25 @@ def index_settings(source: Source) -> IndexSettings:
     return read_settings(source.project, os.environ)
 
 
-def credentials(source: Source, settings: Settings) -> Credentials:
-    """Give the logins for downloads: those of the indexes the source draws on."""
+def fetch(
+    downloads: Sequence[Download], source: Source, settings: Settings, cache: Cache, progress: Progress
+) -> Mapping[Download, Path]:
+    """Download with the logins, certificates and trusted hosts of the indexes the source draws on."""
+    from manylambda.fetch.client import HttpSettings
     from manylambda.fetch.credentials import Credentials
+    from manylambda.fetch.download import fetch_all
     from manylambda.lock.readers import index_addresses
 
-    options = settings.resolve_options(os.environ)
-    return Credentials.from_settings(os.environ, index_addresses(source, options))
+    environment = {**os.environ, **index_settings(source).uv_environment()}
+    addresses = index_addresses(source, settings.resolve_options(os.environ))
+    return fetch_all(
+        downloads,
+        cache=cache,
+        credentials=Credentials.from_settings(environment, addresses),
+        offline=settings.offline,
+        progress=progress,
+        settings=HttpSettings.from_environment(environment),
+    )
 
 
 def _shown(file: Path, project: Path) -> str:
