@@ -480,6 +480,14 @@ def test_a_renamed_wheel_is_refused(tmp_path: Path, filename: str) -> None:
     )
 
 
+def test_a_dist_info_folder_of_no_version_is_refused(tmp_path: Path) -> None:
+    parts = [replace(part, name=part.name.replace(b"demo-1.0.", b"demo-dev_x.")) for part in honest()]
+    assert refused(tmp_path, parts) == (
+        f"`{WHEEL}` has no `demo-1.0.dist-info` folder, found: demo-dev_x.dist-info",
+        RENAMED,
+    )
+
+
 @pytest.mark.parametrize(
     "filename", ["demo.whl", "demo-1.0.whl", "demo-x.y-py3-none-any.whl", "demo-1.0-py3-none-any.zip"]
 )
