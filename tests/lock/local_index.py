@@ -1,4 +1,4 @@
-"""A package index in a folder: real wheels and sdists, pages uv can read, and the same served over HTTP with a login."""
+"""A package index in a folder: real wheels and sdists, pages uv can read; also served over HTTP."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manylambda.errors import ManylambdaError
 from manylambda.lock.model import ResolveOptions, Source, SourceKind
 from manylambda.lock.requirements import normalise
 from wheel_factory import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from typing import Self
 
+    from manylambda.errors import ManylambdaError
     from manylambda.progress import Task
 
 

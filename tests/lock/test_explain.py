@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from local_index import told
+
 from manylambda.lock.compatibility import Reason, audience, is_compiled, needed_glibc, wheel_refusal
 from manylambda.lock.explain import (
     describe,
@@ -38,7 +38,11 @@ def files(*tags: str, version: str = "1.0") -> list[IndexFile]:
             "glibc",
             "needs glibc 2.36; the runtime has 2.34",
         ),
-        ("cp313-cp313-linux_x86_64", "linux-tag", "was built on somebody's own host (`linux` tag), which says nothing about glibc"),
+        (
+            "cp313-cp313-linux_x86_64",
+            "linux-tag",
+            "was built on somebody's own host (`linux` tag), which says nothing about glibc",
+        ),
         ("cp313-cp313-musllinux_1_2_x86_64", "musl", "is built for musl libc; the runtime has glibc"),
         ("cp313-cp313t-manylinux_2_28_x86_64", "free-threaded", "is for free-threaded CPython; the runtime's is not"),
         ("cp314-cp314t-manylinux_2_28_x86_64", "python", "is for CPython 3.14; the runtime has 3.13"),
@@ -138,7 +142,10 @@ def test_the_error_of_the_style_guide() -> None:
     listed = files("cp313-cp313-manylinux_2_39_aarch64", "cp312-cp312-manylinux_2_17_aarch64", version="6.0.2")
     assert told(no_compatible_wheel("name", "6.0.2", ARM313, listed)) == (
         "no wheel of `name==6.0.2` runs on `python3.13-arm64`",
-        "the nearest is `name-6.0.2-cp313-cp313-manylinux_2_39_aarch64.whl`, which needs glibc 2.39; the runtime has 2.34",
+        (
+            "the nearest is `name-6.0.2-cp313-cp313-manylinux_2_39_aarch64.whl`, which needs glibc 2.39; "
+            "the runtime has 2.34"
+        ),
     )
 
 
@@ -170,7 +177,9 @@ def test_many_audiences_are_cut_short() -> None:
             for machine in ("x86_64", "aarch64")
         )
     )
-    assert describe(listed) == "CPython 3.6, 3.7, 3.8, ..., 3.12, 3.13, 3.14 on Linux aarch64 (glibc 2.17), Linux x86_64 (glibc 2.17)"  # fmt: skip
+    assert describe(listed) == (
+        "CPython 3.6, 3.7, 3.8, ..., 3.12, 3.13, 3.14 on Linux aarch64 (glibc 2.17), Linux x86_64 (glibc 2.17)"
+    )
 
 
 def test_the_audience_of_a_wheel_is_named() -> None:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-
 from local_index import LocalIndex, ServedIndex, sha256
+
 from manylambda.errors import FetchError, NotCached
 from manylambda.lock.index import IndexClient, IndexFile, parse_page
 from manylambda.lock.settings import Index, IndexSettings
@@ -36,7 +36,7 @@ def test_a_json_page_is_read() -> None:
                 "size": 7,
                 "yanked": "broken",
             },
-            {"filename": "some-name-1.0.tar.gz", "url": "https://f.example/some-name-1.0.tar.gz", "hashes": {}, "yanked": True},
+            {"filename": "some-name-1.0.tar.gz", "url": "https://f.example/s-1.0.tar.gz", "hashes": {}, "yanked": True},
             {"filename": "other-1.0.tar.gz", "url": "x", "hashes": {}},
             {"filename": "some_name-1.0.exe", "url": "x", "hashes": {}},
         ],
@@ -50,7 +50,7 @@ def test_a_json_page_is_read() -> None:
             size=7,
             yanked="broken",
         ),
-        IndexFile(filename="some-name-1.0.tar.gz", url="https://f.example/some-name-1.0.tar.gz", yanked=""),
+        IndexFile(filename="some-name-1.0.tar.gz", url="https://f.example/s-1.0.tar.gz", yanked=""),
     )
 
 

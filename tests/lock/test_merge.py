@@ -9,11 +9,11 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from local_index import LocalIndex, from_files, options
 from packaging.markers import Marker
 from packaging.pylock import Pylock
 from uv import find_uv_bin
 
-from local_index import LocalIndex, from_files, options
 from manylambda.errors import PackagingError
 from manylambda.lock.merge import environment_marker, marker_for, merge
 from manylambda.lock.resolve import resolve
@@ -185,7 +185,7 @@ def test_paths_move_with_the_lock(tmp_path: Path) -> None:
         {"name": "one", "archive": archive},
     )
     moved = rebase(pylock, tmp_path / "project", tmp_path / "elsewhere" / "deep")
-    assert [one.directory.path if one.directory else one.archive.path for one in moved.packages if one] == [  # type: ignore[union-attr]
+    assert [one.directory.path if one.directory else one.archive.path for one in moved.packages] == [  # type: ignore[union-attr]
         "../../project/lib",
         "../../wheels/one-1-py3-none-any.whl",
     ]
@@ -228,9 +228,25 @@ def test_uv_installs_from_it(merged: Pylock, tmp_path: Path) -> None:
     file = tmp_path / "pylock.toml"
     write_lock(merged, file, base=tmp_path)
     done = subprocess.run(
-        [find_uv_bin(), "pip", "install", "--preview", "--requirements", str(file), "--target", str(tmp_path / "out")]
-        + ["--python-platform", "aarch64-manylinux_2_34", "--python-version", A13.python_full_version]
-        + ["--no-python-downloads", "--cache-dir", str(tmp_path / "cache"), "--dry-run", "--no-build"],
+        [
+            find_uv_bin(),
+            "pip",
+            "install",
+            "--preview",
+            "--requirements",
+            str(file),
+            "--target",
+            str(tmp_path / "out"),
+            "--python-platform",
+            "aarch64-manylinux_2_34",
+            "--python-version",
+            A13.python_full_version,
+            "--no-python-downloads",
+            "--cache-dir",
+            str(tmp_path / "cache"),
+            "--dry-run",
+            "--no-build",
+        ],
         capture_output=True,
         text=True,
         env=dict(os.environ),

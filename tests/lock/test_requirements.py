@@ -154,7 +154,7 @@ def test_the_name_of_a_source_tree_is_read_without_running_it(file: str, content
         ("name==1 --wrong", "cannot read <stdin>:1: `name==1 --wrong`"),
         ("./nowhere", "`./nowhere` in <stdin>:1 does not exist"),
         ("./nameless", "cannot read the name of the project in `./nameless` (<stdin>:1)"),
-        ("-e git+ssh://git@example.org/x", "a version control requirement has no wheel: `git+ssh://***@example.org/x` in <stdin>:1"),
+        ("-e git+ssh://git@example.org/x", "a version control requirement has no wheel: `git+ssh://***@example.org/x`"),
         ("-r https://u:p@example.org/r.txt", "cannot read requirements from a URL here: `https://***@example.org/r.txt`"),
     ],
 )  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from local_index import Heard, LocalIndex, ServedIndex, from_files, options, sha256, told
+
 from manylambda.errors import (
     FetchError,
     HashMismatch,
@@ -84,8 +84,10 @@ def test_a_pinned_version_that_needs_a_newer_glibc_is_an_error_that_names_one_th
         resolve(from_files(project), [X311], options(cache), lines=["native==1.2"])
     assert told(caught.value) == (
         "no wheel of `native==1.2` runs on `python3.11-x86_64`",
-        "the nearest is `native-1.2-cp311-cp311-manylinux_2_27_x86_64.whl`, which needs glibc 2.27; the runtime has "
-        "2.26; `native==1.1` has a wheel that runs there",
+        (
+            "the nearest is `native-1.2-cp311-cp311-manylinux_2_27_x86_64.whl`, which needs glibc 2.27; the runtime "
+            "has 2.26; `native==1.1` has a wheel that runs there"
+        ),
     )
 
 
@@ -135,9 +137,11 @@ def test_a_release_with_only_a_wheel_of_some_host_says_how_to_take_it(
         resolve(from_files(project), [X313], options(cache), lines=["native"])
     assert told(caught.value) == (
         "no wheel of `native==2.0` runs on `python3.13-x86_64`",
-        "the nearest is `native-2.0-cp313-cp313-linux_x86_64.whl`, which was built on somebody's own host (`linux` "
-        "tag), which says nothing about glibc; `--allow-linux-wheels` takes it, "
-        "and the audit then reads the binary",
+        (
+            "the nearest is `native-2.0-cp313-cp313-linux_x86_64.whl`, which was built on somebody's own host (`linux` "
+            "tag), which says nothing about glibc; `--allow-linux-wheels` takes it, "
+            "and the audit then reads the binary"
+        ),
     )
 
 
@@ -179,8 +183,10 @@ def test_an_sdist_is_refused_unless_its_name_is_allowed(index: LocalIndex, proje
         resolve(from_files(project), [X313], options(cache), lines=["source-only"])
     assert told(caught.value) == (
         "no wheel of `source-only==1.0` runs on `python3.13-x86_64`",
-        "it has only a source distribution, which would have to be built; `--allow-sdist source-only` builds it from "
-        "source for the target",
+        (
+            "it has only a source distribution, which would have to be built; `--allow-sdist source-only` builds "
+            "it from source for the target"
+        ),
     )
     for allowed in ("source-only", "all"):
         own = options(cache, allow_sdists=frozenset({allowed}))
@@ -214,8 +220,10 @@ def test_hashes_are_held_against_what_is_shipped(index: LocalIndex, project: Pat
         resolve(source, [ARM313], options(cache))
     assert told(caught.value) == (
         "no hash listed for `safe==1.0` is that of a file for `python3.13-arm64`",
-        f"the file for it is `{arm.name}`: add `--hash=sha256:{sha256(arm)}` if you trust it, or lock for all targets "
-        "with `manylambda lock -t python3.13-arm64`",
+        (
+            f"the file for it is `{arm.name}`: add `--hash=sha256:{sha256(arm)}` if you trust it, or lock for "
+            "all targets with `manylambda lock -t python3.13-arm64`"
+        ),
     )
 
 
@@ -496,8 +504,11 @@ def test_what_exists_for_others_is_said_when_nothing_is_near(index: LocalIndex, 
         resolve(from_files(project), [X313], options(cache), lines=["old==1.0"])
     assert told(caught.value) == (
         "no wheel of `old==1.0` runs on `python3.13-x86_64`",
-        "the nearest is `old-1.0-cp37-cp37m-manylinux1_x86_64.whl`, which is for CPython 3.7; the runtime has 3.13; "
-        "its wheels are for CPython 3.7, 3.8 on Linux x86_64 (glibc 2.5), Windows, macOS; `--allow-sdist old` builds it from source for the target",
+        (
+            "the nearest is `old-1.0-cp37-cp37m-manylinux1_x86_64.whl`, which is for CPython 3.7; the runtime has "
+            "3.13; its wheels are for CPython 3.7, 3.8 on Linux x86_64 (glibc 2.5), Windows, macOS; "
+            "`--allow-sdist old` builds it from source for the target"
+        ),
     )
 
 
@@ -516,8 +527,10 @@ def test_offline_says_that_nothing_is_cached(project: Path, tmp_path: Path) -> N
     with pytest.raises(NotCached) as caught:
         resolve(from_files(project), [X313], own, lines=["pure"])
     assert told(caught.value) == (
-        "cannot resolve for `python3.13-x86_64` offline: because pure was not found in the cache and you require "
-        "pure, your requirements are unsatisfiable",
+        (
+            "cannot resolve for `python3.13-x86_64` offline: because pure was not found in the cache and you require "
+            "pure, your requirements are unsatisfiable"
+        ),
         "run once without `--offline`",
     )
 

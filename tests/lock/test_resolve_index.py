@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
 from local_index import from_files, options
+
 from manylambda.errors import HashMismatch, NoCompatibleWheel
 from manylambda.lock.compatibility import needed_glibc
 from manylambda.lock.index import IndexClient

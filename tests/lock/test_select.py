@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_index import told
 from packaging.pylock import Pylock
 from packaging.tags import parse_tag
 from packaging.utils import parse_wheel_filename
 
-from local_index import told
 from manylambda.errors import NoCompatibleWheel, ResolutionError
 from manylambda.lock.compatibility import wheel_fit
 from manylambda.lock.model import LocalPackage, Pin, ResolveOptions, SourceDistribution, WheelFile
@@ -124,11 +124,14 @@ def test_markers_extras_and_groups_choose_entries() -> None:
 
 def test_all_kinds_of_sources_are_told_apart(tmp_path: Path) -> None:
     pylock = lock(
-        {"name": "zebra", "version": "1", "index": "https://i.example/simple", "wheels": [wheel("zebra-1-py3-none-any.whl", size=3)]},
+        {"name": "zebra", "version": "1", "index": "https://i.example/simple",
+         "wheels": [wheel("zebra-1-py3-none-any.whl", size=3)]},
         {"name": "folder", "directory": {"path": "../lib", "subdirectory": "sub", "editable": True}},
         {"name": "beside", "version": "2", "archive": {"path": "beside-2-py3-none-any.whl", "hashes": {"sha256": SHA}}},
-        {"name": "linked", "wheels": [{"url": (tmp_path / "linked-3-py3-none-any.whl").as_uri(), "hashes": {"md5": "0"}}]},
-        {"name": "source", "version": "4", "sdist": {"url": "https://f.example/source-4.tar.gz", "hashes": {"sha256": SHA}}},
+        {"name": "linked",
+         "wheels": [{"url": (tmp_path / "linked-3-py3-none-any.whl").as_uri(), "hashes": {"md5": "0"}}]},
+        {"name": "source", "version": "4",
+         "sdist": {"url": "https://f.example/source-4.tar.gz", "hashes": {"sha256": SHA}}},
     )  # fmt: skip
     found = select(pylock, X313, ResolveOptions(allow_sdists=frozenset({"all"})), tmp_path / "project")
     assert found.pins == (
@@ -221,8 +224,10 @@ def test_all_kinds_of_sources_are_told_apart(tmp_path: Path) -> None:
                 )
             ),
             "no wheel of `native==1` runs on `python3.13-x86_64`",
-            "the nearest is `native-1-cp313-cp313-manylinux_2_39_x86_64.whl`, which needs glibc 2.39; the runtime has "
-            "2.34; `--allow-sdist native` builds it from source for the target",
+            (
+                "the nearest is `native-1-cp313-cp313-manylinux_2_39_x86_64.whl`, which needs glibc 2.39; the runtime "
+                "has 2.34; `--allow-sdist native` builds it from source for the target"
+            ),
         ),
     ],
 )

@@ -30,8 +30,12 @@ def test_nothing_set_means_the_public_index_and_nothing_for_uv(tmp_path: Path) -
 
 def test_uvs_variables_hold_and_uv_is_told_nothing(tmp_path: Path) -> None:
     found = settings(
-        tmp_path, UV_INDEX=f"corp={A} {B}", UV_DEFAULT_INDEX=C, UV_FIND_LINKS="wheels", UV_INDEX_STRATEGY="unsafe-best-match"
-    )  # fmt: skip
+        tmp_path,
+        UV_INDEX=f"corp={A} {B}",
+        UV_DEFAULT_INDEX=C,
+        UV_FIND_LINKS="wheels",
+        UV_INDEX_STRATEGY="unsafe-best-match",
+    )
     assert found.indexes == (Index(url=A, name="corp"), Index(url=B), Index(url=C))
     assert (found.find_links, found.strategy, found.owner) == ((str(tmp_path / "wheels"),), "unsafe-best-match", "uv")
     assert found.uv_environment() == {}

@@ -149,7 +149,7 @@ def resolve(
 def index_settings(source: Source, options: ResolveOptions, *, lines: Sequence[str] = ()) -> IndexSettings:
     """Give the index settings that hold for a source, with the addresses its requirements name directly."""
     environment = options.environment or os.environ
-    if source.kind is SourceKind.REQUIREMENTS and not any(str(file) == "-" for file in source.files):
+    if source.kind is SourceKind.REQUIREMENTS or lines:
         return _understood(source, dataclasses.replace(options, environment=dict(environment)), lines, ())[1]
     return read_settings(source.project, environment)
 
