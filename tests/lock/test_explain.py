@@ -212,3 +212,19 @@ def test_a_pure_wheel_beside_compiled_ones_is_a_fallback() -> None:
         True,
     ]
     assert needed_glibc("n-1-cp313-cp313-manylinux1_x86_64.manylinux_2_28_x86_64.whl") == (2, 5)
+
+
+def test_of_equal_obstacles_the_nearest_python_and_glibc_come_first() -> None:
+    listed = [
+        file(f"name-2.0-{tag}.whl")
+        for tag in (
+            "cp27-cp27m-manylinux1_x86_64",
+            "cp36-cp36m-manylinux1_x86_64",
+            "cp312-cp312-musllinux_1_2_x86_64",
+            "cp312-cp312-manylinux_2_28_x86_64",
+            "cp312-cp312-manylinux_2_27_x86_64",
+        )
+    ]
+    (found,) = refusals(listed, X311, "name-1.0-py3-none-any.whl")
+    assert found.filename == "name-2.0-cp312-cp312-manylinux_2_27_x86_64.whl"
+    assert found.sentence == "is for CPython 3.12; the runtime has 3.11"

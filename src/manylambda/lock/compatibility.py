@@ -141,6 +141,20 @@ def needed_glibc(filename: str) -> GlibcVersion | None:
     return min(versions, default=None)
 
 
+def distance(filename: str, target: Target) -> tuple[int, bool, tuple[int, int], str]:
+    """Order wheels that are refused for the same reason: the nearest Python, glibc before musl, the oldest glibc."""
+    tags = _parse(filename)
+    if tags is None:
+        return (1000, True, (0, 0), filename)
+    versions = [match for interpreter in tags.interpreters if (match := _INTERPRETER.fullmatch(interpreter))]
+    apart = [
+        abs(int(match[3] or target.python[1]) - target.python[1]) + 100 * abs(int(match[2]) - target.python[0])
+        for match in versions
+    ]
+    is_musl = all(platform.startswith("musllinux") for platform in tags.platforms)
+    return (min(apart, default=1000), is_musl, needed_glibc(filename) or (0, 0), filename)
+
+
 def audience(filename: str) -> tuple[str, str] | None:
     """Say for whom a wheel is: (interpreter, system), e.g. `("CPython 3.13", "Linux x86_64")`."""
     tags = _parse(filename)

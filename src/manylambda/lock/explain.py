@@ -12,6 +12,7 @@ from manylambda.lock.compatibility import (
     Reason,
     Refusal,
     audience,
+    distance,
     is_compiled,
     needed_glibc,
     wheel_fit,
@@ -219,14 +220,13 @@ def _nearest(
     files: Iterable[IndexFile], target: Target, *, allow_linux: bool, hashes: frozenset[str] = frozenset()
 ) -> Refusal | None:
     """Give the mildest refusal; None when one file is not refused (or there is none)."""
-    found: list[tuple[Reason, tuple[int, ...], str, Refusal]] = []
+    found: list[Refusal] = []
     for file in files:
         refused = refusal(file, target, allow_linux=allow_linux, hashes=hashes)
         if refused is None:
             return None
-        glibc = needed_glibc(file.filename) or (0, 0)
-        found.append((refused.reason, tuple(glibc), file.filename, refused))
-    return min(found, key=lambda item: item[:3])[3] if found else None
+        found.append(refused)
+    return min(found, key=lambda one: (one.reason, distance(one.filename, target)), default=None)
 
 
 def _best(files: Iterable[IndexFile], target: Target, *, allow_linux: bool) -> str | None:

@@ -471,8 +471,10 @@ def _placed(request: _Request, lock: Pylock, target: Target) -> Pylock:
             path = url2pathname(urlsplit(part.url).path)
         if path is None:
             return part
-        relative = relative_path(Path(path), request.project)
-        return dataclasses.replace(part, path=relative, url=None)
+        size = part.size
+        if size is None and Path(path).is_file():
+            size = Path(path).stat().st_size
+        return dataclasses.replace(part, path=relative_path(Path(path), request.project), url=None, size=size)
 
     packages: list[Package] = []
     for package in lock.packages:
