@@ -109,13 +109,21 @@ class Here:
         )
 
 
-def _turkish(build: Build) -> Command:
-    """Upper-case `i` is not `I` there. The locale is compiled here: few machines have it."""
-    locales = build.work / "locales"
-    locales.mkdir()
-    compile_locale = ["localedef", "--no-archive", "-i", "tr_TR", "-f", "UTF-8", str(locales / "tr_TR.UTF-8")]
-    subprocess.run(compile_locale, check=True, capture_output=True)
-    return Here(environment={"LOCPATH": str(locales), "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"})(build)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InLocale:
+    """This interpreter in a locale that few machines have: it is compiled for the occasion."""
+
+    language: str
+    charset: str
+
+    def __call__(self, build: Build) -> Command:
+        """See `Runner`."""
+        locales = build.work / "locales"
+        locales.mkdir()
+        name = f"{self.language}.{self.charset}"
+        program = ["localedef", "--no-archive", "-i", self.language, "-f", self.charset, str(locales / name)]
+        subprocess.run(program, check=True, capture_output=True)
+        return Here(environment={"LOCPATH": str(locales), "LC_ALL": name, "LANG": name})(build)
 
 
 def _nobody(build: Build) -> Command:
@@ -247,7 +255,8 @@ def _clock(name: str, moment: str) -> Host:
 
 def all_hosts() -> list[Host]:
     """Every host, those that are missing included."""
-    has_locale = shutil.which("localedef") and Path("/usr/share/i18n/locales/tr_TR").exists()
+    has_sources = shutil.which("localedef") and Path("/usr/share/i18n/locales/tr_TR").exists()
+    no_locale = None if has_sources else "the `locales` package is not installed"
     plain = Here()
     return [
         Host(name="the same again", run=plain),
@@ -264,9 +273,9 @@ def all_hosts() -> list[Host]:
         _clock("clock in 2059", "2059-02-28 12:00:00"),
         _here("locale C without UTF-8", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
         _here("locale POSIX", LC_ALL="POSIX"),
-        Host(
-            name="locale tr_TR", run=_turkish, missing=None if has_locale else "the `locales` package is not installed"
-        ),
+        # Upper-case `i` is not `I` there; and there, file names are not UTF-8.
+        Host(name="locale tr_TR", run=InLocale(language="tr_TR", charset="UTF-8"), missing=no_locale),
+        Host(name="locale in Latin-1", run=InLocale(language="de_DE", charset="ISO-8859-1"), missing=no_locale),
         _here("hash seed 0", PYTHONHASHSEED="0"),
         _here("hash seed 4711", PYTHONHASHSEED="4711"),
         Host(name="optimised", run=Here(options=("-OO",))),
