@@ -227,7 +227,11 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PackagingError(f"cannot read `{file}`: {error.strerror or error}") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> PackagingError:
+    return PackagingError(f"cannot read `{file}`: {error.strerror or error}")
 
 
 def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: str) -> tuple[str, int]:
@@ -395,20 +399,27 @@ class _Sources:
             offset, left = content.offset, content.compressed_size
         else:
             offset, left = 0, content.size
-        with _reading(content.file):
-            stream = self._stream(content.file)
-            stream.seek(offset)
+        file = content.file
         while left:
-            with _reading(content.file):
-                data = stream.read(min(left, _CHUNK))
+            data = self._read(file, offset, min(left, _CHUNK))
             if not data:
-                raise _changed(content.file)
+                raise _changed(file)
             if isinstance(content, DiskFile):
                 crc = zlib.crc32(data, crc)
             output.write(data)
+            offset += len(data)
             left -= len(data)
         if isinstance(content, DiskFile) and crc != crc32:
-            raise _changed(content.file)
+            raise _changed(file)
+
+    def _read(self, file: Path, offset: int, size: int) -> bytes:
+        # Not `_reading`: a package has thousands of members, and a context manager for each is felt.
+        try:
+            stream = self._stream(file)
+            stream.seek(offset)
+            return stream.read(size)
+        except OSError as error:
+            raise _unreadable(file, error) from error
 
     def read(self, content: Content) -> bytes:
         assert isinstance(content, DiskFile)

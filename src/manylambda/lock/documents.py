@@ -5,7 +5,6 @@ It knows TOML and nothing of what the keys mean.
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, NoReturn
 
 from manylambda.errors import RequestError
@@ -102,6 +101,8 @@ class Table:
 
 def load(path: Path) -> Table:
     """Read a TOML file; RequestError when it is not there or not TOML."""
+    import tomllib  # a warm build from a pylock.toml alone reads no TOML
+
     try:
         with path.open("rb") as stream:
             return Table(tomllib.load(stream), path)
