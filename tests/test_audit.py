@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import stat
 import struct
 import subprocess
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import manylambda
 from manylambda.audit import (
@@ -30,7 +33,8 @@ from manylambda.audit import (
     run,
 )
 from manylambda.elf import ElfFile, Malformed
-from manylambda.errors import RequestError, UnsafeArchive
+from manylambda.errors import PackagingError, RequestError, UnsafeArchive
+from manylambda.rules import ALL
 from manylambda.target import Target
 from manylambda.tree import (
     DEFLATED,
@@ -220,6 +224,58 @@ def test_damaged_bytes_of_a_native_file_are_a_finding_and_no_crash(tmp_path: Pat
     assert isinstance(native_facts(open_tree(path))["_x.so"], Malformed)
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a file that may not be read")
+def test_a_file_that_may_not_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x")
+    (tmp_path / "a.py").chmod(0)
+    with pytest.raises(PackagingError, match=re.escape("`a.py` cannot be read: Permission denied")):
+        native_facts(open_tree(tmp_path))
+
+
+def test_a_file_that_vanished_is_an_error_that_names_it(tmp_path: Path) -> None:
+    gone = Entry("a.py", MODE_FILE, DiskFile(tmp_path / "gone", 1), "project")
+    with pytest.raises(PackagingError, match=re.escape("`a.py` cannot be read: No such file or directory")):
+        native_facts([gone])
+
+
+def test_absurd_members_are_refused_or_told(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"a": "x"})
+    with_link(path, "link", "x" * 5000)
+    with pytest.raises(UnsafeArchive, match=re.escape("`x.zip` has a link that is no link: `link`")):
+        open_package(path)
+    (entry,) = open_tree(zipped(tmp_path / "y.zip", {"_x.so": (ELF / "plain.so").read_bytes()}))
+    assert isinstance(entry.content, Span)
+    huge = entry._replace(content=entry.content._replace(size=1 << 40))
+    assert native_facts([huge]) == {"_x.so": Malformed(reason="the file is larger than any that Lambda takes")}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("honest")
+    native = (ELF / "glibc_2_34.so").read_bytes()
+    wheel = make_wheel(folder, "demo", "1.0", {"demo/__init__.py": "", "demo/_x.so": native}, requires=["six>=1"])
+    return wheel.read_bytes()
+
+
+@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_damage_is_more_than_a_finding_or_an_error_of_ours(
+    tmp_path: Path, honest: bytes, data: st.DataObject
+) -> None:
+    damaged = bytearray(honest)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at : at + 4] = data.draw(st.binary(max_size=6))
+    path = tmp_path / "demo.zip"
+    path.write_bytes(damaged)
+    try:
+        package = open_package(path)
+        report = run(package.tree, Target.parse("python3.11-x86_64"), ALL, kind=package.kind)
+    except PackagingError:
+        return
+    jsonschema.validate(report.to_json("demo.zip"), SCHEMA)
+
+
 def test_native_files_are_found_by_content_wherever_their_bytes_lie(tmp_path: Path) -> None:
     data = (ELF / "plain.so").read_bytes()
     tree = open_tree(zipped(tmp_path / "x.zip", {"a.txt": data, "a.py": "print()", "empty.py": ""}))
@@ -270,8 +326,6 @@ def test_a_report_is_sorted_worst_first_and_meets_its_schema() -> None:
 
 
 def test_the_order_of_entries_facts_and_distributions_changes_nothing() -> None:
-    from manylambda import rules
-
     names = ["glibc_2_34.so", "needs_used.so", "musl.so", "aarch64.so", "execstack.so", "isa_v4.so", "libused.so.1"]
     entries = [Entry(f"pkg{i}/{name}", MODE_FILE, DiskFile(ELF / name, 1), "d") for i, name in enumerate(names)]
     reports: set[str] = set()
@@ -279,7 +333,7 @@ def test_the_order_of_entries_facts_and_distributions_changes_nothing() -> None:
         random.Random(seed).shuffle(entries)
         facts = native_facts(entries)
         shuffled = dict(random.Random(seed).sample(sorted(facts.items()), len(facts)))
-        report = run(PackageTree(entries), Target.parse("python3.11-x86_64"), rules.ALL, facts=shuffled)
+        report = run(PackageTree(entries), Target.parse("python3.11-x86_64"), ALL, facts=shuffled)
         reports.add(json.dumps(report.to_json("x")))
     assert len(reports) == 1
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from manylambda.elf import HEAD_SIZE, ElfFile, Malformed, NativeFile, read, sniff
-from manylambda.errors import RequestError, UnsafeArchive
+from manylambda.errors import PackagingError, RequestError, UnsafeArchive
 from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, module_file, resolve
 from manylambda.tree import (
     DEFLATED,
@@ -45,6 +45,8 @@ Kind: TypeAlias = Literal["zip", "layer", "dir", "image", "wheel"]
 
 _MAX_METADATA: Final = 16 << 20
 _MAX_ODD_MEMBER: Final = 64 << 20
+_MAX_NATIVE: Final = 10 << 30
+_MAX_LINK: Final = 4096
 
 
 class Severity(Enum):
@@ -363,6 +365,8 @@ def native_facts(entries: Iterable[Entry]) -> dict[str, NativeFile]:
 def _native(entry: Entry) -> NativeFile | None:
     import zlib
 
+    if entry.content.size > _MAX_NATIVE:
+        return Malformed(reason="the file is larger than any that Lambda takes")
     try:
         if isinstance(entry.content, DiskFile):
             return read(entry.content.file)
@@ -370,6 +374,14 @@ def _native(entry: Entry) -> NativeFile | None:
             return read(stream)
     except (zlib.error, UnsafeArchive):
         return Malformed(reason="the archive is damaged here")
+    except OSError as error:
+        raise _unreadable(entry, error) from error
+
+
+def _unreadable(entry: Entry, error: OSError) -> PackagingError:
+    return PackagingError(
+        f"`{entry.path}` cannot be read: {error.strerror or error}", hint="give yourself access to it, or leave it out"
+    )
 
 
 def _heads(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
@@ -384,8 +396,12 @@ def _heads(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
         elif isinstance(content, Bytes):
             yield entry, content.data[:HEAD_SIZE]
         else:
-            with content.file.open("rb", buffering=0) as stream:
-                yield entry, stream.read(HEAD_SIZE)
+            try:
+                with content.file.open("rb", buffering=0) as stream:
+                    head = stream.read(HEAD_SIZE)
+            except OSError as error:
+                raise _unreadable(entry, error) from error
+            yield entry, head
     for file, members in spans.items():
         members.sort(key=lambda member: member[1].offset)
         with file.open("rb") as stream:
@@ -500,6 +516,7 @@ def _open_folder(path: Path) -> Package:
 def _open_zip(path: Path) -> Package:
     import stat
     import zipfile
+    import zlib
 
     entries: dict[str, Entry] = {}
     symlinks: dict[str, str] = {}
@@ -515,11 +532,13 @@ def _open_zip(path: Path) -> Package:
                     raise UnsafeArchive(f"`{path.name}` has an encrypted file: `{where}`")
                 unix_mode = info.external_attr >> 16
                 if stat.S_ISLNK(unix_mode):
+                    if info.file_size > _MAX_LINK:
+                        raise UnsafeArchive(f"`{path.name}` has a link that is no link: `{where}`")
                     symlinks[where] = archive.read(info).decode("utf-8", "replace")
                     continue
                 mode = MODE_EXECUTABLE if unix_mode & 0o111 else MODE_FILE
                 entries[where] = Entry(where, mode, _zip_content(path, archive, info, stream), PROJECT)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, UnicodeError, ValueError, zlib.error) as error:
         raise UnsafeArchive(f"`{path.name}` is not a valid zip: {error}", hint="build or download it again") from error
     _follow(symlinks, entries)
     package = _package(entries, symlinks, zipped_size=path.stat().st_size)
@@ -532,13 +551,22 @@ def _zip_content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, st
             raise UnsafeArchive(
                 f"`{path.name}` has a large file in a compression Lambda may not know: `{info.filename}`"
             )
-        return Bytes(archive.read(info))
+        return Bytes(_read_odd(archive, info))
     stream.seek(info.header_offset)
     header = stream.read(30)
     if header[:4] != b"PK\3\4":
         raise UnsafeArchive(f"`{path.name}` is damaged at `{info.filename}`", hint="build or download it again")
     offset = info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return Span(path, offset, info.compress_size, info.compress_type, info.CRC, info.file_size)
+
+
+def _read_odd(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    from lzma import LZMAError
+
+    try:
+        return archive.read(info)
+    except LZMAError as error:
+        raise UnsafeArchive(f"a file in the archive is damaged: `{info.filename}`") from error
 
 
 def _follow(symlinks: Mapping[str, str], entries: dict[str, Entry]) -> None:

@@ -86,14 +86,22 @@ def abi_tag_mismatch(subject: Subject) -> Iterator[Finding]:
         module = module_file(basename(path))
         if module is None or imports_tag(module.tag, subject.target):
             continue
+        severity = _unless_beside(subject, path)
+        name = _module_name(subject, path)
         yield _finding(
             subject,
             "abi-tag-mismatch",
-            _unless_beside(subject, path),
+            severity,
             path,
             f"is built for `{module.tag}`, the runtime looks for `{wanted}`: "
-            f"the module `{_module_name(subject, path)}` will be missing",
-            f"install the wheels for the target: `manylambda build -t {subject.target}` does",
+            + (
+                f"the module `{name}` will be missing"
+                if severity is Severity.ERROR
+                else f"`{name}` is had from elsewhere"
+            ),
+            f"install the wheels for the target: `manylambda build -t {subject.target}` does"
+            if severity is Severity.ERROR
+            else "leave it out to save its size",
         )
 
 
