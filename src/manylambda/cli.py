@@ -136,7 +136,7 @@ def _audit(options: argparse.Namespace, console: Console) -> int:
     else:
         from manylambda.render import text
 
-        print(text.audit(report))
+        print(text.audit(report), flush=True)
     return int(report.fails(options.fail_on))
 
 
@@ -148,7 +148,7 @@ def _lock(options: argparse.Namespace, console: Console) -> int:
     if options.format == "json":
         _print_json(document.lock(result))
     else:
-        print(text.lock(result))
+        print(text.lock(result), flush=True)
     return 0
 
 
@@ -160,7 +160,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     if options.format == "json":
         _print_json(document.plan(plans))
     else:
-        print(text.plan(plans, verbose=options.verbose))
+        print(text.plan(plans, verbose=options.verbose), flush=True)
     return plans.exit_status
 
 
@@ -172,9 +172,9 @@ def _targets(options: argparse.Namespace, _console: Console) -> int:
     if options.format == "json":
         _print_json(document.targets(targets))
     elif options.target:
-        print(text.target(targets[0]))
+        print(text.target(targets[0]), flush=True)
     else:
-        print(text.targets(targets))
+        print(text.targets(targets), flush=True)
     return 0
 
 
