@@ -165,6 +165,18 @@ def test_settings_of_the_host_do_not_reach_the_result(
     assert dumps(resolve(from_files(project), [ARM313], options(cache), lines=["native"])) == plain
 
 
+def test_many_releases_that_cannot_load_cost_three_rounds(index: LocalIndex, project: Path, cache: Path) -> None:
+    for minor in range(70):
+        index.wheel("native", f"1.{minor}", ["cp311-cp311-manylinux_2_28_x86_64"])
+        index.wheel("native", f"1.{minor}rc1", ["cp311-cp311-manylinux_2_28_x86_64"])
+    index.wheel("top", "2.0", requires=["native"])
+    index.wheel("top", "1.0")
+    progress = Heard()
+    lock = resolve(from_files(project), [X311], options(cache), progress, lines=["top"])
+    assert chosen(lock, X311, project) == {"top": "top-1.0-py3-none-any.whl"}
+    assert len(progress.lines) == 2
+
+
 # Wheels before sdists
 
 

@@ -1,0 +1,1 @@
+"""Where dependencies are written down, how they are resolved, and which files they mean for a target."""

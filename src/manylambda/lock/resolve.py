@@ -352,11 +352,11 @@ def _unfit_versions(request: _Request, package: Package, target: Target) -> set[
     except FetchError:
         return {version}  # slower, but as sure
     unfit = explain.versions_too_new(files, target, allow_linux=request.options.allow_linux_wheels)
-    # Naming a pre-release, even to exclude it, could let uv take others.
-    return {
-        version,
-        *(other for other in unfit if not re.search(r"[a-z]", other.partition("+")[0].replace("post", ""))),
-    }
+    final = re.compile(r"[0-9.]+(\.post\d+)?(\+.*)?")
+    if final.fullmatch(version):
+        # Naming a pre-release, even to exclude it, could let uv take others; once uv has taken one, all can be named.
+        unfit = tuple(other for other in unfit if final.fullmatch(other))
+    return {version, *unfit}
 
 
 def _sentence(package: Package, target: Target) -> str:
