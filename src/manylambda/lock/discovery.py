@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from manylambda.lock.documents import Table
 
 _PYLOCK_NAME: Final = re.compile(r"pylock\.[^.]+\.toml")
+_LOCAL_SOURCE: Final = re.compile(r'^source = \{ (?:editable|directory|virtual) = "([^"]*)"', re.MULTILINE)
 _LOCKS: Final = (SourceKind.PYLOCK, SourceKind.UV, SourceKind.POETRY, SourceKind.PDM)
 
 
@@ -55,6 +56,26 @@ def discover(
 def base_folder(source: Source) -> Path:
     """Return the folder that relative paths in the lock read from `source` start from."""
     return source.files[0].parent if source.kind is SourceKind.PYLOCK else source.project
+
+
+def deciding_files(source: Source) -> tuple[Path, ...]:
+    """Return every file whose bytes decide what a lock gives, whether it is there or not; empty when it is no lock.
+
+    A `uv.lock` is held against the `pyproject.toml` of each local package in it.
+    """
+    match source.kind:
+        case SourceKind.PYLOCK:
+            return source.files
+        case SourceKind.POETRY | SourceKind.PDM:
+            return (*source.files, source.project / SourceKind.PYPROJECT.value)
+        case SourceKind.UV:
+            root = source.files[0].parent
+            # Found by their one form rather than by a parser: a warm build reads nothing else of the lock.
+            places = _LOCAL_SOURCE.findall(source.files[0].read_text(encoding="utf-8"))
+            folders = {source.project, root, *(root / place for place in places)}
+            return (*source.files, *(folder / SourceKind.PYPROJECT.value for folder in sorted(folders)))
+        case _:
+            return ()
 
 
 def lock_kind(name: str) -> SourceKind | None:

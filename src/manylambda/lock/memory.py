@@ -1,39 +1,45 @@
 """What a lock gave a target the last time: choosing from the same bytes for the same target is not done twice.
 
-Kept in the cache under the hash of everything that decides: the lock's bytes, the target's tags and markers, and the
-user's options. Only a `pylock.toml` is decided by one file; other locks must be held against their project every time.
+Kept in the cache under the hash of everything that decides: the bytes of the lock and of the projects it is held
+against, the target's tags and markers, and the user's options. For locks that do not say where their files lie it saves
+asking the indexes, too, so that a build from them works offline.
 """
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from manylambda.lock.discovery import base_folder, deciding_files
 from manylambda.lock.model import LocalPackage, Pin, Selection, SourceKind, WheelFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from manylambda.fetch.cache import Cache
     from manylambda.lock.model import ResolveOptions, Source
     from manylambda.target import Target
 
 _KIND: Final = "selection"
+_WITHOUT_ADDRESSES: Final = (SourceKind.POETRY, SourceKind.PDM)
 _VERSION: Final = 1
 """Goes up whenever the same lock may give another selection than before."""
 
 
 class Memory:
-    """The selections of one source; remembers nothing for a source that more than one file decides."""
+    """The selections of one source; remembers nothing for a source that is not a lock."""
 
     def __init__(self, source: Source, options: ResolveOptions, cache: Cache) -> None:
         self._cache = cache
         self._seed: str | None = None
-        if source.kind is SourceKind.PYLOCK:
-            (file,) = source.files
+        if files := deciding_files(source):
             self._seed = "\n".join(
                 (
-                    sha256(file.read_bytes()).hexdigest(),
-                    str(file.parent),  # relative paths in the lock start here
+                    *(f"{file} {_digest(file)}" for file in files),
+                    str(base_folder(source)),  # relative paths in the lock start here
+                    *(_index_settings(options) if source.kind in _WITHOUT_ADDRESSES else ()),
                     *(f"extra {name}" for name in sorted(options.extras)),
                     *(f"group {name}" for name in sorted(options.groups)),
                     *(f"sdist {name}" for name in sorted(options.allow_sdists)),
@@ -56,6 +62,22 @@ class Memory:
     def _key(self, target: Target) -> str:
         decisive = (self._seed or "", str(target), *target.tag_strings(), repr(sorted(target.markers.items())))
         return sha256("\n".join(decisive).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return "absent"
+
+
+def _index_settings(options: ResolveOptions) -> Iterator[str]:
+    """Yield what the environment says of indexes, but for logins: elsewhere a file may lie elsewhere."""
+    from manylambda.lock.program import without_credentials
+
+    for name, value in sorted(options.environment.items()):
+        if re.fullmatch(r"(UV|PIP)_\w*(INDEX|FIND_LINKS)\w*(?<!_USERNAME)(?<!_PASSWORD)", name):
+            yield f"{name}={without_credentials(value)}"
 
 
 def _to_json(selection: Selection) -> dict[str, Any]:
