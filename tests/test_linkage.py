@@ -130,6 +130,21 @@ def test_a_library_of_another_machine_is_passed_over() -> None:
     assert link.outcome is Outcome.MISSING
 
 
+def test_copies_that_were_links_are_asked_once() -> None:
+    library = made("libnone.so", soname="libx.so.1")
+    links = linked({f"/var/task/lib/{name}": library for name in ("libx.so", "libx.so.1", "libx.so.1.2")}).links
+    assert [link.needer for link in links] == ["/var/task/lib/libx.so.1"]
+
+
+def test_a_library_that_others_need_is_asked_with_them() -> None:
+    files: dict[str, str | NativeFile] = {
+        "/var/task/x/liba.so": made("libb.so"),
+        "/var/task/x/libb.so": made(),
+        "/var/task/x/libmain.so": made("liba.so", rpath=("$ORIGIN",)),
+    }
+    assert {link.outcome for link in linked(files).links} == {Outcome.BUNDLED}
+
+
 def test_a_need_with_a_slash_is_a_path() -> None:
     files: dict[str, str | NativeFile] = {MODULE: made("lib/libx.so"), "/var/task/lib/libx.so": made()}
     assert only(linked(files)).provider == "/var/task/lib/libx.so"

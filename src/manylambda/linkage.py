@@ -182,12 +182,19 @@ class _Loader:
                 later.append(path)
             else:
                 reached |= self._load(path)
-        # What no module leads to is loaded by hand (ctypes), as a plug-in, or run as a program.
-        for path in later:
-            if path not in reached:
-                self._load(path)
+        # What no module leads to is loaded by hand (ctypes), as a plug-in, or run as a program. What others need comes
+        # last: most likely those load it, and it may count on their search paths.
+        needed = {soname for file in self._files.values() for soname in file.needed} if later else set()
+        for path in sorted(later, key=lambda path: basename(path) in needed):
+            if path not in reached and not self._is_copy(path):
+                reached |= self._load(path)
         links = tuple(self._links.values())
         return Linkage(links=links, version_faults=tuple(self._version_faults(links)))
+
+    def _is_copy(self, path: str) -> bool:
+        """Whether a file stands beside the one that its soname names: wheels hold what were links as copies."""
+        soname = self._files[path].soname
+        return soname is not None and soname != basename(path) and f"{dirname(path)}/{soname}" in self._files
 
     def _load(self, root: str) -> set[str]:
         """Load breadth first from `root` into an empty process; return the files of the package that got loaded."""

@@ -325,7 +325,7 @@ def _dispensable(subject: Subject, path: str) -> str | None:
     """Say why the distribution of a file can do without it, where the table knows."""
     origin, shown = subject.distribution_of(path), subject.shown(path)
     for one in _cures()["optional"]:
-        if one["distribution"] == origin and fnmatchcase(shown, f"*{one['path']}"):
+        if fnmatchcase(origin or "", one["distribution"]) and fnmatchcase(shown, f"*{one['path']}"):
             return one["why"]
     return None
 
