@@ -77,6 +77,8 @@ def test_a_program_is_known_by_its_interpreter_even_when_it_is_position_independ
     program = facts("program")
     assert program.kind == "executable"
     assert program.interpreter == "/lib64/ld-linux-x86-64.so.2"
+    library = facts("libboth.so.1")
+    assert (library.kind, library.interpreter) == ("shared", "/lib64/ld-linux-x86-64.so.2")
 
 
 @pytest.mark.parametrize("path", sorted(DATA.iterdir()), ids=lambda path: path.name)

@@ -242,7 +242,6 @@ def _parse_elf(file: ELFFile, stream: IO[bytes]) -> ElfFile:
             raise _Damaged("the ELF file is cut short")
         if segment.type == _PT_INTERP:
             facts["interpreter"] = _string(stream, segment.offset)
-            kind = "executable"
         elif segment.type == _PT_GNU_STACK:
             has_stack_header = True
             facts["executable_stack"] = bool(segment.flags & _PF_X)
@@ -253,6 +252,8 @@ def _parse_elf(file: ELFFile, stream: IO[bytes]) -> ElfFile:
             facts.update(dynamic.facts())
             version_needs = dynamic.version_needs()
             facts["version_definitions"] = dynamic.version_definitions()
+    if "interpreter" in facts and facts.get("soname") is None:
+        kind = "executable"  # a library that can be run, such as libc or libQt5Core, has a name to be needed by
     if kind == "shared" and not has_stack_header and any(segment.type == _PT_DYNAMIC for segment in segments):
         facts["executable_stack"] = True  # what the loader takes the absence of the header to mean
     return ElfFile(**facts, kind=kind, version_needs=version_needs)

@@ -62,6 +62,9 @@ so textrel.so "$work/textrel.s" -Wl,-z,notext
 gcc -c -Os -o relocatable.o "$work/plain.c"
 echo 'int main(void) { return 0; }' > "$work/main.c"
 gcc -Os -s -Wl,-z,noseparate-code -Wl,--build-id=none -o program "$work/main.c"
+# A library that can also be run, as libQt5Core and libc are.
+echo 'const char interp[] __attribute__((section(".interp"))) = "/lib64/ld-linux-x86-64.so.2"; int module;' > "$work/both.c"
+so libboth.so.1 "$work/both.c" -Wl,-soname,libboth.so.1
 
 zig() { out=$1 target=$2; shift 2; $ZIG cc -target "$target" -Os -s -fno-sanitize=undefined -g0 -fPIC -shared -nostdlib -o "$out" "$@"; }
 zig aarch64.so aarch64-linux-gnu.2.34 "$work/plain.c"
