@@ -155,6 +155,12 @@ def test_a_lock_that_does_not_match_its_project_is_refused(app: Path, old: str, 
     assert caught.value.hint == "run `uv lock`"
 
 
+def test_what_is_no_requirement_is_refused(app: Path) -> None:
+    replace(app, '"requests>=2.32"', '"requests=>2.32"')
+    with pytest.raises(RequestError, match=r"`requests=>2\.32` is not a requirement: expected"):
+        names(app, ARM)
+
+
 def test_a_group_that_does_not_match_is_refused_when_it_is_asked_for(app: Path) -> None:
     replace(app, "pluggy<2", "pluggy<3")
     names(app, ARM)

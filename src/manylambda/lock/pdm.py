@@ -15,7 +15,7 @@ from manylambda.errors import LockOutdated, RequestError
 from manylambda.lock.documents import Table, load
 from manylambda.lock.locked import Indexes, LockedFile, LockedPackage, to_pylock
 from manylambda.lock.program import without_credentials
-from manylambda.lock.pyproject import Pyproject, checked_names
+from manylambda.lock.pyproject import Pyproject, checked_names, parse_requirement
 from manylambda.lock.settings import Index, IndexSettings, read_settings
 
 if TYPE_CHECKING:
@@ -250,7 +250,6 @@ def _marked(entries: Iterable[_Entry], target: Target, wanted: Iterable[str]) ->
 
 def _walked(entries: Sequence[_Entry], project: Pyproject, target: Target, options: ResolveOptions) -> list[_Entry]:
     """Follow the dependencies from `pyproject.toml` through the lock."""
-    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     by_name: dict[str, list[_Entry]] = {}
@@ -259,7 +258,7 @@ def _walked(entries: Sequence[_Entry], project: Pyproject, target: Target, optio
     waiting = list(_roots(project, options))
     reached: dict[int, _Entry] = {}
     while waiting:
-        requirement = Requirement(waiting.pop())
+        requirement = parse_requirement(waiting.pop())
         if requirement.marker is not None and not requirement.marker.evaluate({**target.markers, "extra": ""}):
             continue
         name = canonicalize_name(requirement.name)

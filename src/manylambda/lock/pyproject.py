@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from packaging.requirements import Requirement
+
 _NAME: Final = "pyproject.toml"
 
 
@@ -107,6 +109,16 @@ class Pyproject:
         except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"`dependency-groups.{name}` in `{_NAME}` is wrong: {error}") from error
         return (*(str(requirement) for requirement in resolved), *legacy)
+
+
+def parse_requirement(text: str) -> Requirement:
+    """Parse a PEP 508 requirement; RequestError when it is none."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        raise RequestError(f"`{text}` is not a requirement: {str(error).splitlines()[0].lower()}") from error
 
 
 def checked_names(what: str, asked: Iterable[str], known: Iterable[str]) -> None:

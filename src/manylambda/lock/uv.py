@@ -14,7 +14,7 @@ from manylambda.errors import LockOutdated, RequestError, ResolutionError
 from manylambda.lock.documents import Table, load
 from manylambda.lock.program import run_uv
 from manylambda.lock.pylock import parse
-from manylambda.lock.pyproject import Pyproject, checked_names
+from manylambda.lock.pyproject import Pyproject, checked_names, parse_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -200,12 +200,11 @@ def _written(
     requirements: Iterable[str], target: Target, extra: str, project: Pyproject, workspace: Pyproject
 ) -> Iterator[_Direct]:
     """Yield the dependencies as `pyproject.toml` has them, with `[tool.uv.sources]` applied."""
-    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     environment = {**target.markers, "extra": extra}
     for text in requirements:
-        requirement = Requirement(text)
+        requirement = parse_requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate(environment):
             continue
         name = canonicalize_name(requirement.name)
