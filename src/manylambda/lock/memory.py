@@ -12,11 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from manylambda.lock import origin
 from manylambda.lock.discovery import base_folder, deciding_files
 from manylambda.lock.model import LocalPackage, Pin, Selection, SourceKind, WheelFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from packaging.pylock import Pylock
 
     from manylambda.fetch.cache import Cache
     from manylambda.lock.model import ResolveOptions, Source
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 _KIND: Final = "selection"
 _WITHOUT_ADDRESSES: Final = (SourceKind.POETRY, SourceKind.PDM)
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Goes up whenever the same lock may give another selection than before."""
 
 
@@ -33,6 +36,8 @@ class Memory:
 
     def __init__(self, source: Source, options: ResolveOptions, cache: Cache) -> None:
         self._cache = cache
+        self._options = options
+        self._file = source.files[0] if source.files else source.project
         self._seed: str | None = None
         if files := deciding_files(source):
             self._seed = "\n".join(
@@ -52,12 +57,18 @@ class Memory:
         if self._seed is None:
             return None
         found = self._cache.read_facts(_KIND, _VERSION, self._key(target))
-        return _from_json(found, target) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        if found["recorded"]:  # the lock is as it was, but the project it was made from may have changed
+            origin.check(found["recorded"], self._options, self._file)
+        return _from_json(found["selection"], target)
 
-    def keep(self, selection: Selection) -> None:
+    def keep(self, selection: Selection, pylock: Pylock) -> None:
         """Remember a selection; one with source distributions is not: building them is another matter."""
         if self._seed is not None and not selection.sdists:
-            self._cache.write_facts(_KIND, _VERSION, self._key(selection.target), _to_json(selection))
+            recorded = (pylock.tool or {}).get("manylambda")
+            told = {"selection": _to_json(selection), "recorded": recorded}
+            self._cache.write_facts(_KIND, _VERSION, self._key(selection.target), told)
 
     def _key(self, target: Target) -> str:
         decisive = (self._seed or "", str(target), *target.tag_strings(), repr(sorted(target.markers.items())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manylambda.errors import LockOutdated, RequestError
+from manylambda.lock import origin
 from manylambda.lock.documents import load
 from manylambda.lock.program import without_credentials
 from manylambda.lock.pyproject import checked_names
@@ -22,7 +23,8 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions) -> 
     """Read and validate the `pylock.toml` of `source`; relative paths in it stay relative to its folder.
 
     RequestError for a malformed file (the message has the path of keys) and for an extra or group it does not know;
-    LockOutdated when it says for which targets it was made and one of `targets` is not among them.
+    LockOutdated when it says for which targets it was made and one of `targets` is not among them, or when it no longer
+    matches what it was made from.
     """
     document = load(source.files[0])
     pylock = parse(document.values, name=document.file.name)
@@ -37,6 +39,10 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions) -> 
             + ", ".join(f"`{name}`" for name in made_for),
             hint=f"run `manylambda lock {wanted}`",
         )
+    recorded = document.table("tool", "manylambda").values
+    if recorded:
+        origin.check(recorded, options, document.file)
+        return pylock
     checked_names("extra", options.extras, pylock.extras or ())
     checked_names("group", options.groups, pylock.dependency_groups or ())
     return pylock

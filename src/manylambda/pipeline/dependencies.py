@@ -63,7 +63,7 @@ def selections(
     pylock = read_lock(source, targets, settings, progress)
     chosen = [select(pylock, source, target, settings) for target in targets]
     for selection in chosen:
-        memory.keep(selection)
+        memory.keep(selection, pylock)
     return chosen
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from manylambda.lock.discovery import base_folder
 from manylambda.lock.documents import load
 from manylambda.lock.model import SourceKind
+from manylambda.lock.origin import describe
 from manylambda.lock.pylock import parse
 from manylambda.lock.resolve import resolve
 from manylambda.lock.write import write_lock
@@ -49,5 +50,10 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
         pylock = resolve(source, settings.targets, options, progress, preferences=preferences)
     for target in settings.targets:
         dependencies.select(pylock, source, target, settings)  # a lock that cannot be built from is not written
+    table = {
+        **(pylock.tool or {}).get("manylambda", {}),
+        **describe(source, settings.resolve_options(os.environ), path),
+    }
+    pylock = replace(pylock, tool={"manylambda": table})
     write_lock(pylock, path, base=base_folder(source))
     return LockResult(path=path, targets=settings.targets, packages=len(pylock.packages))
