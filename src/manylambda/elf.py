@@ -8,6 +8,7 @@ stripped file does not have and a hostile one may lie in. Knows nothing of Lambd
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def read(source: os.PathLike[str] | IO[bytes]) -> NativeFile | None:
         return None
     if source.seekable():
         return _read_seekable(source, head)
-    with spooled(source, head) as stream:
+    with _spooled(source, head) as stream:
         return _read_seekable(stream, head)
 
 
@@ -143,23 +144,24 @@ def symbols(source: IO[bytes]) -> Iterator[Symbol]:
     """
     from elftools.elf.elffile import ELFFile
 
-    with spooled(source, b"") as stream:
+    with _spooled(source, b"") as stream:
         try:
             yield from _dynamic_symbols(ELFFile(stream))
         except _parser_failures():
             return
 
 
-def spooled(source: IO[bytes], head: bytes) -> IO[bytes]:
-    """Return a seekable copy of `head` and what is left of `source`: small in memory, large in a temporary file."""
+@contextmanager
+def _spooled(source: IO[bytes], head: bytes) -> Iterator[IO[bytes]]:
+    """Give a seekable copy of `head` and what is left of `source`: small in memory, large in a temporary file."""
     from tempfile import SpooledTemporaryFile
 
-    copy: IO[bytes] = SpooledTemporaryFile(max_size=_SPOOLED, prefix="manylambda-")  # noqa: SIM115 - the caller closes
-    copy.write(head)
-    while chunk := source.read(_CHUNK):
-        copy.write(chunk)
-    copy.seek(0)
-    return copy
+    with SpooledTemporaryFile(max_size=_SPOOLED, prefix="manylambda-") as copy:
+        copy.write(head)
+        while chunk := source.read(_CHUNK):
+            copy.write(chunk)
+        copy.seek(0)
+        yield copy
 
 
 def to_json(native: NativeFile) -> dict[str, Any]:
