@@ -67,6 +67,7 @@ _NO_WHEELS: Final = re.compile(
     r"(?:all versions of )?([A-Za-z0-9][A-Za-z0-9._-]*?)(?:\[[^\]]*\])?(?:==([^\s,]+))? (?:has|have) no "
     r"(?:usable wheels|wheels with a matching|compatible wheels|wheels are available|source distribution)"
 )
+_FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
 _UNREACHABLE: Final = re.compile(
     r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
 )
@@ -700,7 +701,7 @@ def _explained(request: _Request, target: Target, failure: _Failure) -> Resoluti
         return NotCached(
             f"cannot resolve for `{target}` offline: {failure.reason}", hint="run once without `--offline`"
         )
-    if any("could not be queried" in hint for hint in hints):
+    if any("could not be queried" in hint or _FORBIDDEN.search(hint) for hint in hints):
         return FetchError(f"cannot resolve for `{target}`: {failure.reason}", hint="; ".join(hints))
     if "Building source distributions is disabled" in failure.stderr:
         return NoCompatibleWheel(
