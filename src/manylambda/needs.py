@@ -26,8 +26,10 @@ class Dropped:
 class Needs:
     """The graph of what needs what, for one target's markers."""
 
-    def __init__(self, inventories: Iterable[Inventory], markers: Mapping[str, str], roots: Collection[str]) -> None:
-        """`roots` are the normalised names the project itself asks for; empty when its lock does not tell."""
+    def __init__(
+        self, inventories: Iterable[Inventory], markers: Mapping[str, str], roots: Iterable[Requirement]
+    ) -> None:
+        """`roots` are what the project itself asks for; empty when its lock does not tell."""
         from packaging.requirements import InvalidRequirement, Requirement
         from packaging.utils import canonicalize_name
 
@@ -44,6 +46,12 @@ class Needs:
                     parsed[name].append(Requirement(line))
                 except InvalidRequirement:
                     continue  # the audit tells of metadata that cannot be read
+        self._asked: dict[str, list[Requirement]] = {}
+        for requirement in roots:
+            name = str(canonicalize_name(requirement.name))
+            if name in written and _applies(requirement, markers, ()):
+                self._asked.setdefault(name, []).append(requirement)
+                extras.setdefault(name, set()).update(requirement.extras)
         # An extra of a distribution is active once anything asks for it; that can activate further ones.
         while True:
             found: dict[str, list[tuple[str, Requirement]]] = {name: [] for name in written}
@@ -58,7 +66,10 @@ class Needs:
                 break
         self._requirements = found
         needed = {wanted for name, pairs in found.items() for wanted, _ in pairs if wanted != name}
-        self._roots = {name for name in written if name not in needed} | {name for name in roots if name in written}
+        self._roots = {name for name in written if name not in needed} | set(self._asked)
+        # Distributions that need each other, and that nobody else is known to need.
+        while unreached := sorted(written.keys() - self._reachable(())):
+            self._roots.add(unreached[0])
 
     def without(self, excluded: Collection[str]) -> tuple[Dropped, ...]:
         """Return what goes when the distributions `excluded` go: they, and what only they need."""
@@ -82,20 +93,15 @@ class Needs:
 
     def provided(self, preinstalled: Mapping[str, str], runtime: str) -> tuple[tuple[Dropped, ...], tuple[str, ...]]:
         """Return what can go since the runtime has it, and a line for each that cannot go although it has it."""
-        stay: list[str] = []
-        going: dict[str, str] = {}
-        for name in sorted(set(preinstalled) & set(self._versions)):
-            unmet = [
-                f"`{by}` needs `{requirement.name}{requirement.specifier}`"
-                for by, requirement in self._requirers(name)
-                if not requirement.specifier.contains(preinstalled[name], prereleases=True)
-            ]
-            if unmet:
-                stay.append(f"`{name}` is kept: {runtime} has {preinstalled[name]}, but {unmet[0]}")
-            else:
-                going[name] = preinstalled[name]
-        # What stays must not be served by something older that the runtime has: decided above for each need.
-        kept = self._reachable(going)
+        going = {name: version for name, version in preinstalled.items() if name in self._versions}
+        stay: dict[str, str] = {}
+        while True:  # what must stay has needs too, which can make others stay
+            kept = self._reachable(going)
+            unmet = {name: need for name in sorted(going) if (need := self._unmet(name, going[name], kept))}
+            if not unmet:
+                break
+            for name, need in unmet.items():
+                stay[name] = f"`{name}` is kept: {runtime} has {going.pop(name)}, but {need}"
         dropped: list[Dropped] = []
         for name in sorted(self._versions):
             if name in going:
@@ -106,7 +112,16 @@ class Needs:
                 )
             elif name not in kept:
                 dropped.append(Dropped(name=name, reason=f"only {_named(self._needing(name))} needed it"))
-        return tuple(dropped), tuple(stay)
+        return tuple(dropped), tuple(stay[name] for name in sorted(stay))
+
+    def _unmet(self, name: str, version: str, kept: Collection[str]) -> str | None:
+        """Say which need of the project or of what is `kept` a version does not satisfy."""
+        needs = [("the project", one) for one in self._asked.get(name, ()) if not _is_pin(one)]
+        needs += [(f"`{by}`", requirement) for by, requirement in self._requirers(name) if by in kept]
+        for by, requirement in needs:
+            if not requirement.specifier.contains(version, prereleases=True):
+                return f"{by} needs `{requirement.name}{requirement.specifier}`"
+        return None
 
     def _reachable(self, excluded: Collection[str]) -> set[str]:
         kept: set[str] = set()
@@ -134,6 +149,11 @@ def _applies(requirement: Requirement, markers: Mapping[str, str], extras: Colle
     if requirement.marker is None:
         return True
     return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in ("", *extras))
+
+
+def _is_pin(requirement: Requirement) -> bool:
+    """Whether a requirement of the project only repeats what was locked, as `uv export` and `pip-compile` write it."""
+    return [one.operator for one in requirement.specifier] == ["=="] and "*" not in str(requirement.specifier)
 
 
 def _named(names: list[str]) -> str:

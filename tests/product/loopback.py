@@ -77,6 +77,7 @@ class Index:
         tags: Sequence[str] = ("py3-none-any",),
         requires: Sequence[str] = (),
         requires_python: str | None = None,
+        extras: Sequence[str] = (),
         entry_points: str = "",
         modes: Mapping[str, int] | None = None,
     ) -> Path:
@@ -85,7 +86,8 @@ class Index:
         contents = {f"{module}.py": f"version = {version!r}\n"} if files is None else files
         path = make_wheel(
             self.folder, name, version, contents,
-            tags=tags, requires=requires, requires_python=requires_python, entry_points=entry_points, modes=modes,
+            tags=tags, requires=requires, requires_python=requires_python, extras=extras,
+            entry_points=entry_points, modes=modes,
         )  # fmt: skip
         if requires_python:
             self._requires[path.name] = requires_python

@@ -1,8 +1,7 @@
-"""The names a project asks for itself, in contrast to what those need in turn."""
+"""What a project asks for itself, in contrast to what that needs in turn."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from manylambda.lock.documents import load
@@ -10,26 +9,46 @@ from manylambda.lock.model import SourceKind
 from manylambda.lock.requirements import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
 
     from manylambda.lock.model import Source
 
 
-def direct_names(source: Source) -> frozenset[str]:
-    """Give the normalised names written in the project's own files; empty when none of them tells.
+def direct_requirements(source: Source, environment: Mapping[str, str]) -> tuple[Requirement, ...]:
+    """Give the requirements written in the project's own files; none when those do not tell.
 
-    Every extra and group counts: what is asked for under any condition is never only somebody else's need.
+    Every extra and group counts: what is asked for under any condition is never only somebody else's need. Where a file
+    names a distribution in another way than PEP 508, the requirement is the bare name.
     """
     if source.kind is SourceKind.REQUIREMENTS:
-        from manylambda.lock.requirements import read_requirements
-
-        files = [file for file in source.files if str(file) != "-"]
-        read = read_requirements(files, base=source.project, environment=os.environ)
-        return frozenset(line.name for line in read.lines if line.name)
-    return frozenset(_pyproject_names(source))
+        return tuple(_of_requirements(source, source.files, environment))
+    files = [file for file in source.passed_over if file.name == SourceKind.REQUIREMENTS.value]
+    return (*_of_pyproject(source), *_of_requirements(source, files, environment))
 
 
-def _pyproject_names(source: Source) -> Iterator[str]:
+def _of_requirements(source: Source, files: Sequence[Path], environment: Mapping[str, str]) -> Iterator[Requirement]:
+    if not files:
+        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    from manylambda.lock.index import IndexClient
+    from manylambda.lock.requirements import read_requirements
+    from manylambda.lock.settings import read_settings
+
+    with IndexClient(read_settings(source.project, environment), environment=environment) as client:
+        read = read_requirements(files, base=source.project, environment=environment, read_url=client.read)
+    for line in read.lines:
+        if line.name is not None:
+            try:
+                yield Requirement(line.text)
+            except InvalidRequirement:  # a path or an address
+                yield Requirement(line.name)
+
+
+def _of_pyproject(source: Source) -> Iterator[Requirement]:
     file = source.project / SourceKind.PYPROJECT.value
     if not file.is_file():
         return
@@ -45,11 +64,11 @@ def _pyproject_names(source: Source) -> Iterator[str]:
         lines += [line for line in listed if isinstance(line, str)] if isinstance(listed, list) else []
     for line in lines:
         try:
-            yield normalise(Requirement(line).name)
+            yield Requirement(line)
         except InvalidRequirement:
             continue
     poetry = document.table("tool", "poetry")
     tables = [poetry.table("dependencies"), poetry.table("dev-dependencies")]
     tables += [poetry.table("group", name, "dependencies") for name in poetry.table("group")]
     for table in tables:
-        yield from (normalise(name) for name in table if name != "python")
+        yield from (Requirement(normalise(name)) for name in table if name != "python")

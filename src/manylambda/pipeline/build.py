@@ -256,10 +256,10 @@ class _Build:
         settings = self._settings
         if not settings.exclude and not settings.exclude_provided:
             return stored
-        from manylambda.lock.roots import direct_names
+        from manylambda.lock.roots import direct_requirements
         from manylambda.needs import Needs
 
-        roots = direct_names(self._source)
+        roots = direct_requirements(self._source, os.environ)
         needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
         dropped = list(needs.without(settings.exclude)) if settings.exclude else []
         if settings.exclude_provided:

@@ -88,11 +88,11 @@ def findings(found: Iterable[Finding]) -> str:
 
 def audit(report: Report) -> str:
     """Return the findings and one line that sums them up."""
-    errors, warnings, notes = (report.count(severity) for severity in Severity)
-    verdict = "will not load as it is" if errors else "nothing found that keeps it from loading"
+    counts = ", ".join(_counted(report.number_of(severity), severity.value) for severity in Severity)
+    verdict = "will not load as it is" if report.has_errors else "nothing found that keeps it from loading"
     line = (
-        f"{report.target}: {verdict}: {errors} errors, {warnings} warnings, {notes} notes in {report.files} files, "
-        f"{report.shared_objects} shared objects, {mebibytes(report.unzipped_size)} unzipped"
+        f"{report.target}: {verdict}: {counts} in {_counted(report.files, 'file')}, "
+        f"{_counted(report.shared_objects, 'shared object')}, {mebibytes(report.unzipped_size)} unzipped"
     )
     return f"{findings(report.findings)}\n\n{line}" if report.findings else line
 
