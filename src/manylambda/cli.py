@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def _guarded(options: argparse.Namespace) -> int:
     from manylambda.errors import ManylambdaError
     from manylambda.render.console import Console
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding must not turn a file name into a crash
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     stderr = sys.stderr
     terminal = stderr.isatty()
     color = (terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb") or bool(
