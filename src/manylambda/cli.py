@@ -90,7 +90,9 @@ def _guarded(options: argparse.Namespace) -> int:
         try:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be Unicode, nor in a console's set
                 sys.stdout.reconfigure(errors="backslashreplace")
-            return int(options.run(options, console))
+            output, status = options.run(options, console)
+            console.close()  # no bar is live any more when results come to the same terminal
+            print(output, flush=True)
         except ManylambdaError as error:
             console.error(error.message, error.hint)
             return error.exit_status
@@ -99,7 +101,7 @@ def _guarded(options: argparse.Namespace) -> int:
             return _EXIT_INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 0  # the reader has seen enough
         except Exception:  # noqa: BLE001 - the last line of defence: a bug must look like one
             import traceback
 
@@ -108,78 +110,63 @@ def _guarded(options: argparse.Namespace) -> int:
                 "this is a bug in manylambda", "please report it with the lines above and the command you ran"
             )
             return 70
+    return int(status)
 
 
-def _build(options: argparse.Namespace, console: Console) -> int:
+# Each command returns what it prints and its exit status.
+
+
+def _build(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.build import build
     from manylambda.render import document, text
 
     settings = _settings(options)
     result = build(settings, progress=console)
+    status = int(result.fails(settings.fail_on))
     if options.format == "json":
-        _print_json(document.build(result))
-    else:
-        print(text.build(result, verbose=options.verbose), flush=True)
-    return int(result.fails(settings.fail_on))
+        return _json(document.build(result)), status
+    return text.build(result, verbose=options.verbose), status
 
 
-def _audit(options: argparse.Namespace, console: Console) -> int:
+def _audit(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from pathlib import Path
 
     from manylambda.pipeline.audit import audit
+    from manylambda.render import text
     from manylambda.target import Target
 
-    report = audit(
-        Path(options.path),
-        Target.parse(options.target),
-        layers=[Path(layer) for layer in options.layers],
-        progress=console,
-    )
-    if options.format == "json":
-        _print_json(report.to_json(options.path))
-    else:
-        from manylambda.render import text
-
-        print(text.audit(report), flush=True)
-    return int(report.fails(options.fail_on))
+    layers = [Path(layer) for layer in options.layers]
+    report = audit(Path(options.path), Target.parse(options.target), layers=layers, progress=console)
+    status = int(report.fails(options.fail_on))
+    return _json(report.to_json(options.path)) if options.format == "json" else text.audit(report), status
 
 
-def _lock(options: argparse.Namespace, console: Console) -> int:
+def _lock(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.lock import lock
     from manylambda.render import document, text
 
     result = lock(_settings(options), upgrade=options.upgrade, progress=console)
-    if options.format == "json":
-        _print_json(document.lock(result))
-    else:
-        print(text.lock(result), flush=True)
-    return 0
+    return _json(document.lock(result)) if options.format == "json" else text.lock(result), 0
 
 
-def _plan(options: argparse.Namespace, console: Console) -> int:
+def _plan(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.plan import plan
     from manylambda.render import document, text
 
     plans = plan(_settings(options), progress=console)
     if options.format == "json":
-        _print_json(document.plan(plans))
-    else:
-        print(text.plan(plans, verbose=options.verbose), flush=True)
-    return plans.exit_status
+        return _json(document.plan(plans)), plans.exit_status
+    return text.plan(plans, verbose=options.verbose), plans.exit_status
 
 
-def _targets(options: argparse.Namespace, _console: Console) -> int:
+def _targets(options: argparse.Namespace, _console: Console) -> tuple[str, int]:
     from manylambda.render import document, text
     from manylambda.target import Target, all_targets
 
     targets = [Target.parse(options.target)] if options.target else list(all_targets())
     if options.format == "json":
-        _print_json(document.targets(targets))
-    elif options.target:
-        print(text.target(targets[0]), flush=True)
-    else:
-        print(text.targets(targets), flush=True)
-    return 0
+        return _json(document.targets(targets)), 0
+    return text.target(targets[0]) if options.target else text.targets(targets), 0
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -192,10 +179,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     return config.load(Path(options.project), os.environ, flags)
 
 
-def _print_json(data: object) -> None:
+def _json(data: object) -> str:
     import json
 
-    print(json.dumps(data, indent=2), flush=True)
+    return json.dumps(data, indent=2)
 
 
 def _parser() -> argparse.ArgumentParser:

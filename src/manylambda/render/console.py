@@ -35,6 +35,10 @@ class Console:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take bars off the terminal; there will be no further ones."""
         if self._bars is not None:
             self._bars.close()
 
@@ -97,7 +101,7 @@ class _Bars:
         assert self._display is not None
         from rich.text import Text
 
-        self._display.console.print(Text.from_ansi(text))
+        self._display.console.print(Text.from_ansi(text), soft_wrap=True)
 
     def task(self, stage: str, label: str, total: int | None, unit: str) -> Task:
         bar = _Bar(self, stage, label, total, unit)
@@ -144,6 +148,8 @@ class _Bars:
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
+                redirect_stdout=False,  # results go where the user wants them
+                redirect_stderr=False,
             )
             display.start()
             self._display = display
