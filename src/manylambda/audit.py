@@ -208,6 +208,7 @@ class Subject:
         zipped_size: int | None = None,
         collisions: Sequence[Collision] = (),
         pure_fallbacks: Sequence[PureFallback] = (),
+        handler: str | None = None,
     ) -> None:
         """See `run`."""
         self.tree = tree
@@ -217,6 +218,7 @@ class Subject:
         self.zipped_size = zipped_size
         self.collisions = tuple(collisions)
         self.pure_fallbacks = tuple(pure_fallbacks)
+        self.handler = handler
         self._facts = facts
         self._distributions = distributions
         self._root = LAYER_ROOT if kind == "layer" else FUNCTION_ROOT
@@ -306,12 +308,13 @@ def run(
     zipped_size: int | None = None,
     collisions: Sequence[Collision] = (),
     pure_fallbacks: Sequence[PureFallback] = (),
+    handler: str | None = None,
 ) -> Report:
     """Apply `rules` to a package on `target` and return what they find, worst first, in a fixed order.
 
     `layers` are in the order of the function's configuration. `facts` (path in `tree` -> facts) and
     `distributions` are read from `tree` where they are not given: whoever has them by the hash of a wheel spares that.
-    `zipped_size` is the archive's, in bytes, where it is known.
+    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call.
     """
     subject = Subject(
         tree,
@@ -323,6 +326,7 @@ def run(
         zipped_size=zipped_size,
         collisions=collisions,
         pure_fallbacks=pure_fallbacks,
+        handler=handler,
     )
     findings = [finding for rule in rules for finding in rule.check(subject)]
     order = {severity: number for number, severity in enumerate(Severity)}

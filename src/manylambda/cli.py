@@ -208,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--layer", dest="layers", action="append", metavar="ZIP", default=[], help="a layer it is used with"
     )
+    audit.add_argument("--handler", metavar="MODULE.FUNCTION", help="what Lambda will call")
     audit.add_argument(
         "--fail-on", choices=("error", "warning"), default="error", help="exit 1 at this severity (error)"
     )

@@ -57,7 +57,7 @@ def test_unzipped_too_large(tmp_path: Path) -> None:
         "largest: `demo` 250.0 MiB, the project 0.0 MiB, `boto3` 0.0 MiB"
     )
     assert found[0].hint == (
-        "layers count as well: build an image (`--kind image`, up to 10 GB) or split the function; "
+        "layers count as well: use a container image (up to 10 GB) or split the function; "
         "leave out `boto3`, which the runtime has"
     )
     assert "unzipped-too-large" not in {rule for rule, _, _ in told(X86, entries[:-1])}

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 
-def audit(path: Path, target: Target, *, layers: Sequence[Path] = (), progress: Progress = SILENT) -> Report:
-    """Check the package at `path` (zip, layer, folder or wheel) together with the `layers` it will be used with."""
+def audit(
+    path: Path,
+    target: Target,
+    *,
+    layers: Sequence[Path] = (),
+    handler: str | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Check the package at `path` (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with."""
     package = open_package(path)
     task = progress.task("audit", path.name, None)
     try:
@@ -29,6 +36,7 @@ def audit(path: Path, target: Target, *, layers: Sequence[Path] = (), progress: 
             kind=package.kind,
             layers=[open_package(layer).tree for layer in layers],
             zipped_size=package.zipped_size,
+            handler=handler,
         )
     finally:
         task.finish()

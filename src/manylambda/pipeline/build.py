@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from manylambda.tree import Collision
     from manylambda.wheels import Inventory
 
-_NATIVE_VERSION: Final = 1
+_NATIVE_VERSION: Final = 2
 """Goes up whenever the facts `elf` reads of a file change."""
 
 
@@ -241,6 +241,7 @@ class _Build:
             distributions=[one.inventory for one in stored],
             zipped_size=None if settings.kind == "dir" else written.size,
             collisions=collisions,
+            handler=settings.handler,
         )
 
     def _prefix(self, target: Target) -> str:

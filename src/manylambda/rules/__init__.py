@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from manylambda.audit import Rule
-from manylambda.rules import distributions, loading, package
+from manylambda.rules import distributions, handler, loading, package
 
 ALL: Final[tuple[Rule, ...]] = (
     Rule("wrong-machine", loading.wrong_machine),
@@ -34,6 +34,7 @@ ALL: Final[tuple[Rule, ...]] = (
     Rule("stdlib-shadowed", package.stdlib_shadowed),
     Rule("bytecode-stale", package.bytecode_stale),
     Rule("secret-file", package.secret_file),
+    Rule("handler-missing", handler.handler_missing),
     Rule("runtime-deprecated", package.runtime_deprecated),
     Rule("runtime-preview", package.runtime_preview),
 )

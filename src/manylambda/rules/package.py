@@ -81,7 +81,7 @@ def unzipped_too_large(subject: Subject) -> Iterator[Finding]:
         rule="unzipped-too-large",
         severity=Severity.ERROR,
         message=f"the package{layers} has {total:,} bytes unzipped, the limit is {limit:,}; largest: {named}",
-        hint="layers count as well: build an image (`--kind image`, up to 10 GB) or split the function" + spare,
+        hint="layers count as well: use a container image (up to 10 GB) or split the function" + spare,
     )
 
 
