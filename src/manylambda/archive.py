@@ -508,4 +508,8 @@ def _hint(error: OSError) -> str:
         return "the disk is full: free some space, or name another folder with --output"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return "the folder cannot be written: name another with --output"
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        return "a file is where a folder is needed: move it away, or name another folder with --output"
+    if error.errno == errno.EISDIR:
+        return "a folder is where the file is needed: move it away, or name another folder with --output"
     return "nothing was written; see the reason above"
