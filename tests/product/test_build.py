@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from product import schemas
 from product.loopback import sha256
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def test_json_tells_what_was_made_and_of_what(run: Run, index: Index, project: P
     made = Path(artifact["path"])
     with zipfile.ZipFile(made) as archive:
         unzipped = sum(info.file_size for info in archive.infolist())
+    schemas.check("build", ran.json)
     assert ran.json["source"] == {"kind": "requirements.txt", "files": [str(project / "requirements.txt")]}
     assert artifact == {
         "target": "python3.13-arm64",

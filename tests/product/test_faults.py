@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from product import schemas
 from product.conftest import command
 from product.loopback import sha256
 
@@ -377,6 +378,7 @@ def test_what_the_audit_refuses_is_not_written_and_the_old_artifact_stays(
     assert sha256(Path(first["path"])) == first["sha256"]
     assert whole(locked / "dist") == ["api-python3.13-arm64.zip"]
     refused = build(status=1)
+    schemas.check("build", {"version": 1, "source": {"kind": "none", "files": []}, "artifacts": [refused]})
     assert [refused[key] for key in ("path", "sha256", "code_sha256", "size")] == [None] * 4
     assert {finding["rule"] for finding in refused["findings"]} == {"wrong-machine"}
 
