@@ -116,8 +116,10 @@ Run it: `python -m benchmarks.run --work DIR --warm --cold --unchanged --memory`
 - The machine is small and shared. Ratios move by a fifth between runs, more where `manylambda` takes a tenth of
   a second.
 - `zip -r` is what the guides tell users to run. A parallel or faster compressor narrows the gap of the large packages.
-- The peers do not look at what they package: `manylambda`'s times include reading every native file's needs,
-  which a cold build pays and a warm one has in its cache.
+- The peers do not look at what they package: `manylambda`'s times include the audit, which reads every native file
+  once, in the first build that has it.
+- W5 is over Lambda's limit of 262,144,000 bytes unzipped. `manylambda` refuses to write such a package and says what is
+  large; the peers write it and say nothing. It is measured with `--no-audit`.
 - An unchanged rebuild with `pip` and `sam` is a full one: they keep no state of the output.
 """
 

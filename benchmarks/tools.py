@@ -116,7 +116,10 @@ class Ours:
         _handler(project)
         text = workload.lock.read_text(encoding="utf-8")
         (project / "pylock.toml").write_text(index.localise(text, place.base), encoding="utf-8")
-        command = (self.program, "build", "--lock", "pylock.toml", "-t", TARGET, "-o", str(place.output), "--quiet")
+        command = (
+            *(self.program, "build", "--lock", "pylock.toml", "-t", TARGET, "-o", str(place.output), "--quiet"),
+            *(("--no-audit",) if workload.too_large else ()),
+        )
         environment = {**clean_environment(), "MANYLAMBDA_CACHE_DIR": str(place.cache)}
         return [Step(command=command, directory=project, environment=environment)]
 

@@ -38,6 +38,8 @@ class Workload:
 
     name: str
     label: str
+    too_large: bool = False
+    """Over Lambda's limit for zip packages: `manylambda` refuses to write it unless told not to look."""
 
     @property
     def source(self) -> Path:
@@ -69,7 +71,7 @@ WORKLOADS: Final = (
     Workload(name="W2", label="aws-lambda-powertools[all], boto3"),
     Workload(name="W3", label="numpy, pandas, pyarrow"),
     Workload(name="W4", label="fastapi, mangum, cryptography, lxml, orjson, uvloop, redis[hiredis], protobuf"),
-    Workload(name="W5", label="scikit-learn, scipy, pillow, matplotlib"),
+    Workload(name="W5", label="scikit-learn, scipy, pillow, matplotlib", too_large=True),
 )
 
 

@@ -35,7 +35,7 @@ from manylambda.tree import (
     Span,
     read_content,
 )
-from manylambda.wheels import inspect
+from manylambda.wheels.inventory import inspect
 from wheel_factory import Part, make_record, wheel_parts, write_parts
 
 if TYPE_CHECKING:
@@ -713,7 +713,8 @@ MEASURED = """
     from pathlib import Path
     from manylambda.archive import write_zip
     from manylambda.tree import *
-    from manylambda.wheels import Inventory, inspect, package_tree
+    from manylambda.wheels.inventory import Inventory, inspect
+    from manylambda.wheels.layout import package_tree
     what, place = sys.argv[1], Path(sys.argv[2])
     if what == "own":
         content = DiskFile(place / "own", (place / "own").stat().st_size)

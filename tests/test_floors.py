@@ -27,19 +27,17 @@ FLOORS: Final = {
     "elf": 1,
     "tree": 1,
     "fetch": 1,
-    "lock": 2,
+    "locks": 2,
     "linkage": 2,
     "archive": 2,
     "image": 2,
     "sources": 2,
     "wheels": 3,
     "sdists": 3,
-    "audit": 3,
+    "audits": 3,
     "trial": 3,
     "rules": 4,
     "config": 4,
-    "needs": 4,
-    "wheelhouse": 4,
     "pipeline": 5,
     "render": 6,
     "__init__": 6,  # the public face: what `import manylambda` gives
@@ -55,11 +53,10 @@ HOMES: Final = {
     "rich": {"render", "cli"},
     "argparse": {"cli"},
     "deflate": {"archive", "image"},
-    "pathspec": {"sources"},
     "filelock": {"fetch", "wheels", "sdists", "image"},
-    "platformdirs": {"fetch", "lock"},  # lock: where Poetry keeps its logins
-    "uv": {"lock", "sdists"},
-    "subprocess": {"lock", "fetch", "sdists", "trial", "image"},  # fetch: the `keyring` program
+    "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
+    "uv": {"locks", "sdists"},
+    "subprocess": {"locks", "fetch", "sdists", "trial", "image"},  # fetch: the `keyring` program
 }
 
 SOURCE: Final = Path(manylambda.__file__).parent
@@ -89,7 +86,7 @@ def nodes(source: str) -> tuple[ast.AST, ...]:
 
 
 def imports(modules: Mapping[str, str]) -> Iterator[Import]:
-    """Every import; `from manylambda.lock import model` is one of `manylambda.lock.model` when that is a module."""
+    """Every import; `from manylambda.locks import model` is one of `manylambda.locks.model` when that is a module."""
     for module, source in modules.items():
         for node in nodes(source):
             if isinstance(node, ast.Import):
@@ -236,5 +233,5 @@ def test_an_import_of_the_own_front_is_found() -> None:
 
 def test_a_cycle_of_siblings_is_found() -> None:
     siblings = itertools.permutations(["a", "b"])
-    wrong = {f"manylambda.lock.{one}": f"import manylambda.lock.{other}" for one, other in siblings}
-    assert cycles(wrong) == ["manylambda.lock.a", "manylambda.lock.b"]
+    wrong = {f"manylambda.locks.{one}": f"import manylambda.locks.{other}" for one, other in siblings}
+    assert cycles(wrong) == ["manylambda.locks.a", "manylambda.locks.b"]

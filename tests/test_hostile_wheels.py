@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manylambda.errors import PackagingError, UnsafeArchive
-from manylambda.wheels import inspect, needs_repack, package_tree, repack
+from manylambda.wheels.inventory import inspect, needs_repack, repack
+from manylambda.wheels.layout import package_tree
 from wheel_factory import BZIP2, FIFO, LZMA, REGULAR, SYMLINK, Part, changed, raw_zip, wheel_parts, write_parts
 
 if TYPE_CHECKING:

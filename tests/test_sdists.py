@@ -9,10 +9,10 @@ import pytest
 
 from manylambda.errors import NotCached, PackagingError
 from manylambda.fetch import Cache
-from manylambda.lock.model import LocalPackage
+from manylambda.locks.model import LocalPackage
 from manylambda.sdists import build_local
 from manylambda.target import Target
-from manylambda.wheels import inspect
+from manylambda.wheels.inventory import inspect
 
 DATA = Path(__file__).parent / "lock" / "data"
 ARM = Target.parse("python3.13-arm64")

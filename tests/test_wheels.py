@@ -17,15 +17,8 @@ import pytest
 from manylambda.archive import write_directory, write_zip
 from manylambda.errors import PackagingError, UnsafeArchive
 from manylambda.tree import MODE_EXECUTABLE, MODE_FILE, Bytes, Span, overlay, read_content
-from manylambda.wheels import (
-    EntryPoint,
-    Inventory,
-    inspect,
-    left_out,
-    needs_repack,
-    package_tree,
-    repack,
-)
+from manylambda.wheels.inventory import EntryPoint, Inventory, inspect, needs_repack, repack
+from manylambda.wheels.layout import left_out, package_tree
 from wheel_factory import (
     BZIP2,
     LZMA,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from manylambda._version import __version__
-    from manylambda.audit import Finding, Report, Severity
+    from manylambda.audits import Finding, Report, Severity
     from manylambda.config import Settings, load_settings
     from manylambda.errors import ManylambdaError
     from manylambda.pipeline.audit import audit
@@ -55,15 +55,15 @@ _HOMES: Final = {
     "Architecture": "target",
     "Artifact": "pipeline.build",
     "BuildResult": "pipeline.build",
-    "Finding": "audit",
+    "Finding": "audits",
     "GlibcVersion": "target",
     "LockResult": "pipeline.lock",
     "ManylambdaError": "errors",
     "PlannedDistribution": "pipeline.plan",
     "Plans": "pipeline.plan",
-    "Report": "audit",
+    "Report": "audits",
     "Settings": "config",
-    "Severity": "audit",
+    "Severity": "audits",
     "ShippedDistribution": "pipeline.build",
     "Target": "target",
     "TargetPlan": "pipeline.plan",

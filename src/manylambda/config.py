@@ -20,7 +20,7 @@ from manylambda.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from manylambda.lock.model import ResolveOptions
+    from manylambda.locks.model import ResolveOptions
 
 PREFIX: Final = "MANYLAMBDA_"
 _OTHER_VARIABLES: Final = frozenset({"MANYLAMBDA_CACHE_DIR"})
@@ -243,7 +243,7 @@ class Settings:
 
     def resolve_options(self, environment: Mapping[str, str]) -> ResolveOptions:
         """Return what the lock room is told."""
-        from manylambda.lock.model import ResolveOptions
+        from manylambda.locks.model import ResolveOptions
 
         return ResolveOptions(
             extras=frozenset(self.extras),

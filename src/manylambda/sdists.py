@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.archive import write_zip
 from manylambda.errors import NotCached, PackagingError
-from manylambda.lock.model import ResolveOptions
-from manylambda.lock.program import run_uv, without_credentials
-from manylambda.lock.settings import read_settings
+from manylambda.locks.model import ResolveOptions
+from manylambda.locks.program import run_uv, without_credentials
+from manylambda.locks.settings import read_settings
 from manylambda.progress import SILENT
 from manylambda.tree import MODE_EXECUTABLE, MODE_FILE, Bytes, Entry, PackageTree, checked_path
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.fetch import Cache
-    from manylambda.lock.model import LocalPackage
+    from manylambda.locks.model import LocalPackage
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -198,7 +198,7 @@ def _check_name(package: LocalPackage, wheel: Path) -> None:
 
 
 def _check_target(package: LocalPackage, wheel: Path, target: Target) -> None:
-    from manylambda.lock.compatibility import wheel_refusal
+    from manylambda.locks.compatibility import wheel_refusal
 
     refused = wheel_refusal(wheel.name, target)
     if refused is not None:

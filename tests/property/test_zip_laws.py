@@ -17,7 +17,8 @@ from tree_strategies import package_trees
 
 from manylambda.archive import deflate, write_directory, write_zip
 from manylambda.tree import DEFLATED, STORED, DiskFile, Entry, PackageTree, Span, read_content
-from manylambda.wheels import inspect, package_tree
+from manylambda.wheels.inventory import inspect
+from manylambda.wheels.layout import package_tree
 from wheel_factory import make_wheel
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manylambda import rules
-from manylambda.audit import normalised, run
+from manylambda.audits import normalised, run
 from manylambda.target import Target
 from manylambda.tree import MODE_FILE, Bytes, Entry, PackageTree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from manylambda.audit import Finding, Report
+    from manylambda.audits import Finding, Report
 
 ELF = Path(__file__).parent.parent / "elf" / "data"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 
-from manylambda.audit import PureFallback, Severity
+from manylambda.audits import PureFallback, Severity
 from manylambda.rules import requirements
 from manylambda.target import Target
 from manylambda.tree import PackageTree

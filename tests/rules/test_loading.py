@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manylambda.audit import Severity, native_facts
+from manylambda.audits import Severity, native_facts
 from manylambda.tree import PackageTree
 from rules.packages import distribution, elf, files, findings, report, told
 

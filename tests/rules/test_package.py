@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import manylambda
-from manylambda.audit import Severity
+from manylambda.audits import Severity
 from manylambda.tree import DEFLATED, MODE_FILE, Collision, DiskFile, Entry, PackageTree, Span
 from rules.packages import distribution, files, findings, told
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manylambda import rules
-from manylambda.audit import Severity, open_package, run
+from manylambda.audits import Severity, open_package, run
 from manylambda.target import Target
 from manylambda.tree import overlay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from manylambda.audit import Finding
+    from manylambda.audits import Finding
 
 pytestmark = pytest.mark.network
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manylambda import rules
-from manylambda.audit import open_package, run
+from manylambda.audits import open_package, run
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from manylambda.audit import Report
+    from manylambda.audits import Report
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -25,7 +25,7 @@ def audit(
     handler: str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Check the package at `path` (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with."""
+    """Check a package (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with."""
     package = open_package(path)
     task = progress.task("audit", path.name, None)
     try:

@@ -7,27 +7,27 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from manylambda import archive, elf, rules, wheels
-from manylambda import audit as auditing
+from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError, RequestError
 from manylambda.fetch.cache import Cache
-from manylambda.lock.model import LocalPackage
+from manylambda.locks.model import LocalPackage
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
 from manylambda.sources.project import ORIGIN, project_tree
 from manylambda.tree import PackageTree, overlay
-from manylambda.wheelhouse import CacheDamaged, StoredWheel, Wheelhouse
+from manylambda.wheels.layout import left_out, package_tree
+from manylambda.wheels.wheelhouse import CacheDamaged, StoredWheel, Wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from manylambda.config import Settings
-    from manylambda.lock.model import Selection, Source
+    from manylambda.locks.model import Selection, Source
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.tree import Collision
-    from manylambda.wheels import Inventory
+    from manylambda.wheels.inventory import Inventory
 
 _NATIVE_VERSION: Final = 2
 """Goes up whenever the facts `elf` reads of a file change."""
@@ -56,7 +56,7 @@ class Artifact:
     written: archive.Written | None
     """None when the audit refused the package: then nothing was written."""
     distributions: tuple[ShippedDistribution, ...]
-    report: auditing.Report
+    report: audits.Report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,16 +174,14 @@ class _Build:
         confirmed = _Background(lambda: house.confirm(stored))
         interpreter = f"/var/lang/bin/python{target.python[0]}.{target.python[1]}"
         for wheel in stored:
-            for path in wheels.left_out(wheel.inventory, scripts=settings.scripts):
+            for path in left_out(wheel.inventory, scripts=settings.scripts):
                 self._progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
-        trees = [
-            wheels.package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored
-        ]
+        trees = [package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored]
         tree, collisions = overlay((files, *trees))
         prefix = self._prefix(target)
         tree = tree.under(prefix) if prefix else tree
         place, kind = self._place(target), settings.kind
-        report: auditing.Report | None = None
+        report: audits.Report | None = None
 
         def admit(written: archive.Written) -> None:
             nonlocal report
@@ -218,10 +216,10 @@ class _Build:
         stored: Sequence[StoredWheel],
         collisions: Sequence[Collision],
         written: archive.Written,
-    ) -> auditing.Report:
+    ) -> audits.Report:
         settings = self._settings
         if not settings.audit:
-            return auditing.run(tree, target, (), facts={}, distributions=())
+            return audits.run(tree, target, (), facts={}, distributions=())
         prefix = self._prefix(target)
         origins = {entry.path: entry.origin for entry in tree}
         facts = {
@@ -230,13 +228,13 @@ class _Build:
             for path, fact in one.facts["native"].items()
             if origins.get(prefix + path) == one.inventory.name  # not left out, and not brought by another
         }
-        facts.update(auditing.native_facts(entry for entry in tree if entry.origin == ORIGIN))
-        return auditing.run(
+        facts.update(audits.native_facts(entry for entry in tree if entry.origin == ORIGIN))
+        return audits.run(
             tree,
             target,
             rules.ALL,
             kind=settings.kind,
-            layers=[auditing.open_tree(layer) for layer in settings.layers],
+            layers=[audits.open_tree(layer) for layer in settings.layers],
             facts=facts,
             distributions=[one.inventory for one in stored],
             zipped_size=None if settings.kind == "dir" else written.size,
@@ -257,8 +255,8 @@ class _Build:
         settings = self._settings
         if not settings.exclude and not settings.exclude_provided:
             return stored
-        from manylambda.lock.roots import direct_requirements
-        from manylambda.needs import Needs
+        from manylambda.locks.roots import direct_requirements
+        from manylambda.wheels.needs import Needs
 
         roots = direct_requirements(self._source, os.environ)
         needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
@@ -316,8 +314,8 @@ def _in_parallel(work: Sequence[Callable[[], Artifact]], jobs: int | None) -> li
 
 def _native_facts(inventory: Inventory) -> dict[str, object]:
     """Read the native files of a wheel: facts of its bytes, kept beside the inventory."""
-    tree = wheels.package_tree(inventory, interpreter="", scripts=True)
-    return {path: elf.to_json(native) for path, native in auditing.native_facts(tree).items()}
+    tree = package_tree(inventory, interpreter="", scripts=True)
+    return {path: elf.to_json(native) for path, native in audits.native_facts(tree).items()}
 
 
 def _shipped(stored: StoredWheel) -> ShippedDistribution:

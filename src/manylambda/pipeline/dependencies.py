@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from manylambda.lock.discovery import base_folder, discover
-from manylambda.lock.model import SourceKind
+from manylambda.locks.discovery import base_folder, discover
+from manylambda.locks.model import SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.fetch.download import Download
-    from manylambda.lock.model import Selection, Source
-    from manylambda.lock.settings import IndexSettings
+    from manylambda.locks.model import Selection, Source
+    from manylambda.locks.settings import IndexSettings
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -38,14 +38,14 @@ def find_source(settings: Settings, progress: Progress, *, ignored: Path | None 
 
 def read_lock(source: Source, targets: Sequence[Target], settings: Settings, progress: Progress) -> Pylock:
     """Read or resolve the lock of `source` for `targets`."""
-    from manylambda.lock.readers import read
+    from manylambda.locks.readers import read
 
     return read(source, targets, settings.resolve_options(os.environ), progress)
 
 
 def select(pylock: Pylock, source: Source, target: Target, settings: Settings) -> Selection:
     """Choose the files for one target."""
-    from manylambda.lock import select as selecting
+    from manylambda.locks import select as selecting
 
     return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
 
@@ -54,7 +54,7 @@ def selections(
     source: Source, targets: Sequence[Target], settings: Settings, cache: Cache, progress: Progress
 ) -> list[Selection]:
     """Choose the files for every target, without reading a lock again that was read before."""
-    from manylambda.lock.memory import Memory
+    from manylambda.locks.memory import Memory
 
     memory = Memory(source, settings.resolve_options(os.environ), cache)
     known = [memory.recall(target) for target in targets]
@@ -69,7 +69,7 @@ def selections(
 
 def index_settings(source: Source) -> IndexSettings:
     """Give the indexes the project uses."""
-    from manylambda.lock.settings import read_settings
+    from manylambda.locks.settings import read_settings
 
     return read_settings(source.project, os.environ)
 
@@ -81,7 +81,7 @@ def fetch(
     from manylambda.fetch.client import HttpSettings
     from manylambda.fetch.credentials import Credentials
     from manylambda.fetch.download import fetch_all
-    from manylambda.lock.readers import index_addresses
+    from manylambda.locks.readers import index_addresses
 
     environment = {**os.environ, **index_settings(source).uv_environment()}
     addresses = index_addresses(source, settings.resolve_options(os.environ))

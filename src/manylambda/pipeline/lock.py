@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from manylambda.lock.discovery import base_folder
-from manylambda.lock.documents import load
-from manylambda.lock.model import SourceKind
-from manylambda.lock.origin import describe
-from manylambda.lock.pylock import parse
-from manylambda.lock.resolve import resolve
-from manylambda.lock.write import write_lock
+from manylambda.locks.discovery import base_folder
+from manylambda.locks.documents import load
+from manylambda.locks.model import SourceKind
+from manylambda.locks.origin import describe
+from manylambda.locks.pylock import parse
+from manylambda.locks.resolve import resolve
+from manylambda.locks.write import write_lock
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
 

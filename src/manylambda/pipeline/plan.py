@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manylambda.errors import FetchError, ResolutionError
-from manylambda.lock.compatibility import is_compiled
-from manylambda.lock.explain import pure_fallback, refusals
-from manylambda.lock.index import IndexClient
+from manylambda.locks.compatibility import is_compiled
+from manylambda.locks.explain import pure_fallback, refusals
+from manylambda.locks.index import IndexClient
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from manylambda.config import Settings
-    from manylambda.lock.compatibility import Refusal
-    from manylambda.lock.index import IndexFile
-    from manylambda.lock.model import Pin, Selection, Source
+    from manylambda.locks.compatibility import Refusal
+    from manylambda.locks.index import IndexFile
+    from manylambda.locks.model import Pin, Selection, Source
     from manylambda.progress import Progress
     from manylambda.target import Target
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from manylambda.audit import Severity
+from manylambda.audits import Severity
 from manylambda.render.table import columns, mebibytes, megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from manylambda.audit import Finding, Report
+    from manylambda.audits import Finding, Report
     from manylambda.pipeline.build import Artifact, BuildResult
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.plan import Plans, TargetPlan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from manylambda.audit import Rule
+from manylambda.audits import Rule
 from manylambda.rules import distributions, handler, loading, package
 
 ALL: Final[tuple[Rule, ...]] = (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manylambda.audit import Finding, Severity
+from manylambda.audits import Finding, Severity
 from manylambda.rules import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from manylambda.audit import Distribution, Subject
+    from manylambda.audits import Distribution, Subject
     from manylambda.rules.requirements import Needed
 
 

@@ -6,14 +6,14 @@ import ast
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from manylambda.audit import Finding, Severity
+from manylambda.audits import Finding, Severity
 from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, module_file
 from manylambda.tree import read_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from manylambda.audit import Subject
+    from manylambda.audits import Subject
     from manylambda.tree import Entry
 
 _MAX_SOURCE: Final = 16 << 20

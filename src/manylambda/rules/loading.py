@@ -13,7 +13,7 @@ from functools import lru_cache
 from posixpath import basename, dirname
 from typing import TYPE_CHECKING, Final, cast
 
-from manylambda.audit import PROJECT, Finding, Severity
+from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.elf import ElfFile, ForeignFile, Malformed, symbols
 from manylambda.linkage import Outcome, fits, imports_tag, is_loadable, module_file, musl_sign
 from manylambda.rules.requirements import required_name
@@ -22,7 +22,7 @@ from manylambda.tree import open_content, read_content
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from manylambda.audit import Subject
+    from manylambda.audits import Subject
     from manylambda.elf import NativeFile
     from manylambda.linkage import Link, VersionFault
     from manylambda.tree import Entry

@@ -9,14 +9,14 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 
-from manylambda.audit import PROJECT, Finding, Severity
+from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.tree import Span, open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypedDict
 
-    from manylambda.audit import Subject
+    from manylambda.audits import Subject
     from manylambda.tree import Entry, PackageTree
 
     class _Python(TypedDict):

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from manylambda.audit import normalised
+from manylambda.audits import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

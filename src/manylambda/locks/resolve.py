@@ -1,0 +1,741 @@
+"""Resolves requirements for targets, and merges the results into one lock. The resolver is uv.
+
+What uv does not do is done here: glibc exactly as the runtime has it, hashes held against what is shipped, versions
+kept alike between targets, and an answer to why nothing fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from manylambda.errors import (
+    FetchError,
+    HashMismatch,
+    ManylambdaError,
+    NoCompatibleWheel,
+    NotCached,
+    RequestError,
+    ResolutionError,
+)
+from manylambda.locks import explain
+from manylambda.locks.compatibility import wheel_fit, wheel_refusal
+from manylambda.locks.index import IndexClient
+from manylambda.locks.merge import merge, target_order
+from manylambda.locks.model import ResolveOptions, Source, SourceKind
+from manylambda.locks.program import run_uv, without_credentials
+from manylambda.locks.pylock import parse
+from manylambda.locks.requirements import RequirementLine, Requirements, normalise, read_requirements
+from manylambda.locks.select import best_wheel, is_allowed
+from manylambda.locks.settings import IndexSettings, read_settings
+from manylambda.locks.write import relative_path
+from manylambda.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
+
+    from manylambda.locks.index import IndexFile
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+_Part = TypeVar("_Part", "PackageWheel", "PackageSdist", "PackageArchive")
+
+UV_GLIBC: Final = (17, 28, *range(31, 41))
+"""The minor versions of glibc 2 that uv's `--python-platform` knows; 2.26 of Amazon Linux 2 is not among them."""
+
+_ROUNDS: Final = 60
+"""How often versions without a wheel for the target are excluded before giving up; two are usual."""
+
+_PARALLEL: Final = 4
+
+# Settings of the user's shell that would tie the result to this host, or undo "wheels only".
+_HOST_BOUND: Final = re.compile(
+    r"UV_(PYTHON\w*|SYSTEM_PYTHON|MANAGED_PYTHON|NO_MANAGED_PYTHON|NO_BUILD\w*|NO_BINARY\w*|ONLY_BINARY\w*|UNIVERSAL"
+    r"|CUSTOM_COMPILE_COMMAND|REQUIRE_HASHES|LINK_MODE|COMPILE_BYTECODE)|CONDA_\w+|PYTHONPATH|PYTHONHOME|RUST_LOG"
+)
+_NO_WHEELS: Final = re.compile(
+    r"(?:all versions of )?([A-Za-z0-9][A-Za-z0-9._-]*?)(?:\[[^\]]*\])?(?:==([^\s,]+))? (?:has|have) no "
+    r"(?:usable wheels|wheels with a matching|compatible wheels|wheels are available|source distribution)"
+)
+_FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
+_UNREACHABLE: Final = re.compile(
+    r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    """What is to be resolved, the same for every target."""
+
+    options: ResolveOptions
+    project: Path
+    requirements: Requirements
+    settings: IndexSettings
+    arguments: tuple[str, ...]
+    """Files, extras and groups, as uv takes them."""
+    constraints: Path
+    own_code: tuple[str, ...]
+    """Local source trees: the user's own code, which uv may build to learn its dependencies."""
+    left_out: str | None
+    """The project itself, when it had to be resolved to learn its dependencies."""
+    scratch: Path
+    client: IndexClient
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Failure:
+    """uv found no solution."""
+
+    reason: str
+    stderr: str
+    excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Versions that were kept from uv because the target cannot load them."""
+
+
+def resolve(
+    source: Source,
+    targets: Sequence[Target],
+    options: ResolveOptions,
+    progress: Progress = SILENT,
+    *,
+    lines: Sequence[str] = (),
+    constraints: Sequence[Path] = (),
+    preferences: Pylock | None = None,
+) -> Pylock:
+    """Resolve what `source` (requirements files, or a `pyproject.toml`) and `lines` ask for, for every target.
+
+    The lock's paths are relative to `source.project`. Versions of `preferences` are kept where they still fit.
+    Raises `NoCompatibleWheel` and other `ResolutionError`, `HashMismatch`, `FetchError`, `RequestError`.
+    """
+    options = dataclasses.replace(options, environment=dict(options.environment) or dict(os.environ))
+    ordered = sorted(set(targets), key=target_order)
+    requirements, settings = _understood(source, options, lines, constraints)
+    for name in requirements.no_binary:
+        if not is_allowed(normalise(name), options):
+            progress.warning(
+                f"`--no-binary {name}` in the requirements is passed over: wheels are used where there are any"
+            )
+    with tempfile.TemporaryDirectory(prefix="manylambda-") as scratch, _client(settings, options) as client:
+        request = _request(
+            source,
+            options,
+            requirements=requirements,
+            settings=settings,
+            client=client,
+            scratch=Path(scratch),
+            progress=progress,
+        )
+        _check_python(source, ordered)
+        task = progress.task("resolve", _label(ordered), len(ordered), unit="items")
+        try:
+            wanted = {target: _versions(preferences) for target in ordered}
+            locks = _each(ordered, lambda target: _solved(request, target, wanted[target]), task.advance)
+            locks = _alike(request, locks)
+        finally:
+            task.finish()
+    return merge(locks, allow_linux=options.allow_linux_wheels)
+
+
+def index_settings(source: Source, options: ResolveOptions, *, lines: Sequence[str] = ()) -> IndexSettings:
+    """Give the index settings that hold for a source, with the addresses its requirements name directly."""
+    environment = options.environment or os.environ
+    if source.kind is SourceKind.REQUIREMENTS or lines:
+        return _understood(source, dataclasses.replace(options, environment=dict(environment)), lines, ())[1]
+    return read_settings(source.project, environment)
+
+
+def index_client(source: Source, options: ResolveOptions) -> IndexClient:
+    """Give a client for the indexes of a source, to explain and to plan with; close it after use."""
+    return _client(index_settings(source, options), options)
+
+
+def uv_platform(target: Target) -> str:
+    """Give the value of uv's `--python-platform` at or next above the target's glibc."""
+    minor = next((minor for minor in UV_GLIBC if minor >= target.glibc.minor), UV_GLIBC[-1])
+    return f"{target.machine}-manylinux_2_{minor}"
+
+
+# Before: what is asked for
+
+
+def _client(settings: IndexSettings, options: ResolveOptions) -> IndexClient:
+    return IndexClient(settings, environment=options.environment or os.environ, offline=options.offline)
+
+
+def _understood(
+    source: Source, options: ResolveOptions, lines: Sequence[str], constraints: Sequence[Path]
+) -> tuple[Requirements, IndexSettings]:
+    environment = options.environment
+    settings = read_settings(source.project, environment)
+    with _client(settings, options) as client:
+        requirements = read_requirements(
+            source.files if source.kind is SourceKind.REQUIREMENTS else (),
+            lines=lines,
+            constraints=constraints,
+            base=source.project,
+            environment=environment,
+            read_url=client.read,
+        )
+    return requirements, read_settings(source.project, environment, requirements)
+
+
+def _request(
+    source: Source,
+    options: ResolveOptions,
+    *,
+    requirements: Requirements,
+    settings: IndexSettings,
+    client: IndexClient,
+    scratch: Path,
+    progress: Progress,
+) -> _Request:
+    text = [line.text for line in requirements.lines]
+    own_code = [line.name for line in requirements.directories if line.name]
+    arguments: list[str] = []
+    left_out: str | None = None
+    if source.kind is SourceKind.PYPROJECT:
+        found, text_of_project, left_out = _pyproject_arguments(source, options)
+        arguments += found
+        text += text_of_project
+        own_code += [left_out] if left_out else []
+    elif options.extras or options.groups:
+        names = ", ".join(sorted({*options.extras, *options.groups}))
+        raise RequestError(
+            f"extras and groups belong to a pyproject.toml, not to requirements: {names}",
+            hint="write `name[extra]` in the requirements, or leave `-r` out",
+        )
+    if settings.owner == "uv":
+        # uv reads its own settings itself, and the file's options on top of them.
+        text[:0] = [
+            *([f"--index-url {requirements.index_url}"] if requirements.index_url else []),
+            *(f"--extra-index-url {url}" for url in requirements.extra_index_urls),
+            *(f"--find-links {link}" for link in requirements.find_links),
+        ]
+    if text or not arguments:
+        file = scratch / "requirements.in"
+        file.write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+        arguments.append(str(file))
+    if requirements.pre:
+        arguments += ["--prerelease", "allow"]
+    for host in requirements.trusted_hosts:
+        arguments += ["--allow-insecure-host", host]
+    if not settings.indexes:
+        arguments.append("--no-index")
+    constraints = scratch / "constraints.in"
+    constraints.write_text("".join(f"{line.text}\n" for line in requirements.constraints), encoding="utf-8")
+    environment = {
+        name: value for name, value in options.environment.items() if not _HOST_BOUND.fullmatch(name)
+    } | settings.uv_environment()
+    return _Request(
+        options=dataclasses.replace(options, environment=environment),
+        project=source.project,
+        requirements=requirements,
+        settings=settings,
+        arguments=tuple(arguments),
+        constraints=constraints,
+        own_code=tuple(sorted(set(own_code))),
+        left_out=left_out,
+        scratch=scratch,
+        client=client,
+        progress=progress,
+    )
+
+
+def _pyproject_arguments(source: Source, options: ResolveOptions) -> tuple[list[str], list[str], str | None]:
+    """Give uv's arguments, extra requirement lines, and the name to leave out of the result."""
+    from manylambda.locks.pyproject import Pyproject, checked_names
+
+    file = source.files[0]
+    project = Pyproject.load(file.parent)
+    checked_names("extra", options.extras, project.extras)
+    checked_names("group", options.groups, project.groups)
+    groups = [part for name in sorted(options.groups) for part in ("--group", f"{file}:{name}")]
+    if project.has_dynamic_dependencies and project.name is not None:
+        # Only the build backend can tell. uv asks it when the project is a requirement with a name we may build.
+        extras = f"[{','.join(sorted(options.extras))}]" if options.extras else ""
+        return groups, [f"{project.name}{extras} @ {file.parent.as_uri()}"], project.name
+    extras_of_file = [part for name in sorted(options.extras) for part in ("--extra", name)]
+    return [str(file), *extras_of_file, *groups], [], None
+
+
+def _check_python(source: Source, targets: Sequence[Target]) -> None:
+    """Refuse a Python that the project does not support: uv compiles for it without a word."""
+    if source.kind is not SourceKind.PYPROJECT:
+        return
+    from manylambda.locks.pyproject import Pyproject
+
+    wanted = Pyproject.load(source.files[0].parent).requires_python
+    for target in targets:
+        if not explain.satisfies_python(wanted, target):
+            raise ResolutionError(
+                f"the project requires Python `{wanted}`, `{target}` has {target.python_full_version}",
+                hint="choose a newer runtime, or widen `requires-python` in pyproject.toml",
+            )
+
+
+def _label(targets: Sequence[Target]) -> str:
+    return str(targets[0]) if len(targets) == 1 else f"{len(targets)} targets"
+
+
+# One target
+
+
+def _solved(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock:
+    """Resolve for one target; `wanted` are versions to take where they fit."""
+    options = request.options
+    lock = _exact(request, target, wanted, may_build=frozenset())
+    if isinstance(lock, _Failure) and options.allow_sdists:
+        built = _with_sdists(request, target, wanted)
+        lock = lock if isinstance(built, _Failure) else built
+    if isinstance(lock, _Failure):
+        raise _explained(request, target, lock)
+    lock = _placed(request, lock, target)
+    if request.requirements.has_hashes:
+        lock = _held_to_hashes(request, lock, target)
+    return lock
+
+
+def _exact(
+    request: _Request, target: Target, wanted: Mapping[str, str], *, may_build: frozenset[str]
+) -> Pylock | _Failure:
+    """Resolve until every distribution has a wheel that the target loads, by the target's own tags.
+
+    uv is asked at the platform next above the runtime's glibc and takes `linux_*` wheels as well, so it may choose
+    what cannot load. Those versions are excluded and uv is asked again: what it then finds is the newest that runs.
+    """
+    excluded: dict[str, set[str]] = {}
+    for _ in range(_ROUNDS):
+        outcome = _run(request, target, wanted, excluded, may_build)
+        if isinstance(outcome, _Failure):
+            return dataclasses.replace(outcome, excluded={name: frozenset(excluded[name]) for name in excluded})
+        refused = [package for package in outcome.packages if _is_refused(package, target, request.options)]
+        if not refused:
+            return outcome
+        for package in refused:
+            new = _unfit_versions(request, package, target)
+            already = excluded.setdefault(package.name, set())
+            if new <= already:
+                raise ResolutionError(f"uv keeps choosing `{package.name}=={package.version}` for `{target}`")
+            already |= new
+            request.progress.detail(
+                f"`{package.name}=={package.version}` is not for `{target}`: its wheel {_sentence(package, target)}"
+            )
+    raise ResolutionError(
+        f"no versions with wheels for `{target}` were found in {_ROUNDS} attempts",
+        hint=f"pin these to versions that have one: {', '.join(sorted(excluded))}",
+    )
+
+
+def _is_refused(package: Package, target: Target, options: ResolveOptions) -> bool:
+    if not package.wheels:
+        return False
+    if best_wheel(package, target, options) is not None:
+        return False
+    return not (package.sdist is not None and is_allowed(package.name, options))
+
+
+def _unfit_versions(request: _Request, package: Package, target: Target) -> set[str]:
+    """Give every version of a package that uv would take and the target cannot load, so that one more round will do."""
+    version = str(package.version)
+    try:
+        files = request.client.files(package.name)
+    except FetchError:
+        return {version}  # slower, but as sure
+    unfit = explain.versions_too_new(files, target, allow_linux=request.options.allow_linux_wheels)
+    final = re.compile(r"[0-9.]+(\.post\d+)?(\+.*)?")
+    if final.fullmatch(version):
+        # Naming a pre-release, even to exclude it, could let uv take others; once uv has taken one, all can be named.
+        unfit = tuple(other for other in unfit if final.fullmatch(other))
+    return {version, *unfit}
+
+
+def _sentence(package: Package, target: Target) -> str:
+    found = [wheel_refusal(wheel.filename, target) for wheel in package.wheels or ()]
+    return min((refusal for refusal in found if refusal), key=lambda refusal: refusal.reason).sentence
+
+
+def _with_sdists(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock | _Failure:
+    """Resolve with the sdists the user allowed, but only those without which there is no solution.
+
+    `--no-binary NAME` is how uv lifts `--only-binary :all:` for one name; it then ignores that name's wheels.
+    """
+    allowed = request.options.allow_sdists
+    if "all" in allowed:
+        first = _exact(request, target, wanted, may_build=frozenset({":all:"}))
+        if isinstance(first, _Failure):
+            return first
+        # uv prefers a newer sdist to an older wheel: only what it has no wheel for at all is to be built.
+        allowed = frozenset(package.name for package in first.packages if package.sdist and not package.wheels)
+    needed = allowed
+    lock = _exact(request, target, wanted, may_build=needed)
+    if isinstance(lock, _Failure):
+        return lock
+    for name in sorted(package.name for package in lock.packages if package.sdist is not None):
+        fewer = _exact(request, target, wanted, may_build=needed - {name})
+        if not isinstance(fewer, _Failure):
+            needed, lock = needed - {name}, fewer
+    return lock
+
+
+def _run(
+    request: _Request,
+    target: Target,
+    wanted: Mapping[str, str],
+    excluded: Mapping[str, Iterable[str]],
+    may_build: frozenset[str],
+) -> Pylock | _Failure:
+    with tempfile.TemporaryDirectory(dir=request.scratch) as folder:
+        output = Path(folder) / "pylock.toml"
+        if wanted:
+            output.write_text(_preferences(wanted), encoding="utf-8")
+        exclusions = Path(folder) / "exclusions.in"
+        exclusions.write_text(
+            "".join(f"{name}{','.join(f'!={one}' for one in sorted(excluded[name]))}\n" for name in sorted(excluded)),
+            encoding="utf-8",
+        )
+        build = [] if ":all:" in may_build else ["--only-binary", ":all:"]
+        for name in sorted({*request.own_code, *(may_build - {":all:"})}):
+            build += ["--no-binary", name]
+        outcome = run_uv(
+            [
+                *("pip", "compile", *request.arguments),
+                *("--constraints", str(request.constraints), "--constraints", str(exclusions)),
+                *("--python-platform", uv_platform(target), "--python-version", target.python_full_version),
+                *("--no-universal", *build, *_interpreter(builds=bool(may_build))),
+                *("--format", "pylock.toml", "--output-file", str(output)),
+                *("--quiet", "--no-header", "--no-annotate"),
+            ],
+            folder=request.project,
+            options=request.options,
+        )
+        if outcome.returncode:
+            return _failure(request, target, outcome.stderr)
+        document = tomllib.loads(output.read_text(encoding="utf-8"))
+    # Paths are relative to a folder that is gone; from here on they are absolute.
+    return parse(_absolute(document, Path(folder)), name="uv's answer")
+
+
+def _interpreter(*, builds: bool) -> tuple[str, ...]:
+    """Keep uv from searching the host: for wheels any CPython serves, since version and platform are told to it."""
+    import sysconfig
+
+    ordinary = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return ("--python", sys.executable) if sys.executable and ordinary and not builds else ()
+
+
+def _preferences(wanted: Mapping[str, str]) -> str:
+    """Write the versions to prefer as an earlier output: that is where uv looks for them."""
+    entries = ['lock-version = "1.0"', 'created-by = "manylambda"']
+    for name, version in sorted(wanted.items()):
+        filename = f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+        entries += ["[[packages]]", f'name = "{name}"', f'version = "{version}"']
+        entries += [f'wheels = [{{ url = "https://preference.invalid/{filename}", hashes = {{}} }}]']
+    return "\n".join(entries) + "\n"
+
+
+def _absolute(value: object, folder: Path) -> dict[str, object]:
+    """Make the `path`s of a lock absolute."""
+
+    def walk(item: object) -> object:
+        if isinstance(item, Mapping):
+            return {
+                key: os.path.normpath(folder / inner) if key == "path" and isinstance(inner, str) else walk(inner)
+                for key, inner in item.items()
+            }
+        return [walk(inner) for inner in item] if isinstance(item, list) else item
+
+    walked = walk(value)
+    assert isinstance(walked, dict)
+    return walked
+
+
+def _placed(request: _Request, lock: Pylock, target: Target) -> Pylock:
+    """Put the files where a lock can name them: paths relative to the project, no `file:` addresses, no doubles."""
+
+    def place(part: _Part) -> _Part:
+        path = part.path
+        if path is None and part.url is not None and part.url.startswith("file:"):
+            from urllib.parse import urlsplit
+            from urllib.request import url2pathname
+
+            path = url2pathname(urlsplit(part.url).path)
+        if path is None:
+            return part
+        size = part.size
+        if size is None and Path(path).is_file():
+            size = Path(path).stat().st_size
+        return dataclasses.replace(part, path=relative_path(Path(path), request.project), url=None, size=size)
+
+    packages: list[Package] = []
+    for package in lock.packages:
+        if package.name == request.left_out and package.directory is not None:
+            continue
+        directory = package.directory
+        if directory is not None:
+            # Shipped as files, so whether it was asked for as editable does not matter.
+            path = relative_path(Path(directory.path), request.project)
+            directory = dataclasses.replace(directory, path=path, editable=None)
+        wheels: dict[str, PackageWheel] = {}
+        for wheel in package.wheels or ():
+            placed = place(wheel)
+            known = wheels.get(wheel.filename)
+            # The same file on this machine and on an index: another machine has only the latter.
+            if known is None or (known.path is not None) != request.options.offline:
+                wheels[wheel.filename] = placed
+        fits = any(
+            wheel_fit(name, target, allow_linux=request.options.allow_linux_wheels) is not None for name in wheels
+        )
+        packages.append(
+            dataclasses.replace(
+                package,
+                directory=directory,
+                archive=place(package.archive) if package.archive is not None else None,
+                wheels=list(wheels.values()) or None,
+                sdist=place(package.sdist) if package.sdist is not None and not fits else None,
+            )
+        )
+    return dataclasses.replace(lock, packages=packages)
+
+
+# Hashes
+
+
+def _held_to_hashes(request: _Request, lock: Pylock, target: Target) -> Pylock:
+    """Leave only files whose hash the requirements list (pip's rule: all or none), also for what they bring along."""
+    listed: dict[str, set[str]] = {}
+    for line in (*request.requirements.lines, *request.requirements.constraints):
+        if line.name is not None and _holds(line, target):
+            listed.setdefault(line.name, set()).update(line.hashes)
+    packages: list[Package] = []
+    for package in lock.packages:
+        hashes = frozenset(listed.get(package.name, ()))
+        local = package.directory is not None or (package.archive is not None and package.archive.path is not None)
+        if local:
+            packages.append(package)  # the user's own files: nothing was downloaded that could have been exchanged
+            continue
+        label = f"{package.name}=={package.version}" if package.version is not None else package.name
+        if not hashes:
+            raise RequestError(
+                f"`{label}` has no hash, but others in the requirements have, so all must",
+                hint="list it with its `--hash`, or let `manylambda lock` write a lock with all hashes",
+            )
+        wheels = [wheel for wheel in package.wheels or () if _is_listed(wheel.hashes, hashes)]
+        sdist = package.sdist if package.sdist is not None and _is_listed(package.sdist.hashes, hashes) else None
+        archive = package.archive
+        if archive is not None and not _is_listed(archive.hashes, hashes):
+            raise HashMismatch(f"the hash of `{package.name}` in its address is not among those of the requirement")
+        kept = dataclasses.replace(package, wheels=wheels or None, sdist=sdist)
+        if archive is None and sdist is None and best_wheel(kept, target, request.options) is None:
+            raise _not_listed(package, label, target, request.options)
+        packages.append(kept)
+    return dataclasses.replace(lock, packages=packages)
+
+
+def _holds(line: RequirementLine, target: Target) -> bool:
+    if line.marker is None:
+        return True
+    from packaging.markers import Marker
+
+    return Marker(line.marker).evaluate(dict(target.markers))
+
+
+def _is_listed(hashes: Mapping[str, str], listed: frozenset[str]) -> bool:
+    return any(f"{algorithm}:{digest.lower()}" in listed for algorithm, digest in hashes.items())
+
+
+def _not_listed(package: Package, label: str, target: Target, options: ResolveOptions) -> HashMismatch:
+    message = f"no hash listed for `{label}` is that of a file for `{target}`"
+    best = best_wheel(package, target, options)
+    if best is None:
+        return HashMismatch(message)
+    digests = ", ".join(f"{algorithm}:{digest}" for algorithm, digest in sorted(best.hashes.items()))
+    return HashMismatch(
+        message,
+        hint=f"the file for it is `{best.filename}`: add `--hash={digests}` if you trust it, "
+        f"or lock for all targets with `manylambda lock -t {target}`",
+    )
+
+
+# Versions alike
+
+
+def _alike(request: _Request, locks: dict[Target, Pylock]) -> dict[Target, Pylock]:
+    """Resolve again where targets differ, preferring the older version, which more of them can run."""
+    from packaging.version import Version
+
+    for _ in range(3):
+        found: dict[str, set[str]] = {}
+        for lock in locks.values():
+            for name, version in _versions(lock).items():
+                found.setdefault(name, set()).add(version)
+        shared = {name: min(versions, key=Version) for name, versions in found.items() if len(versions) > 1}
+        again = [
+            target
+            for target, lock in locks.items()
+            if any(shared.get(name, version) != version for name, version in _versions(lock).items())
+        ]
+        if not again:
+            return locks
+
+        def retry(target: Target, before: dict[Target, Pylock] = locks, shared: dict[str, str] = shared) -> Pylock:
+            try:
+                return _solved(request, target, {**_versions(before[target]), **shared})
+            except ManylambdaError:
+                return before[target]  # it was a wish
+
+        renewed = {**locks, **_each(again, retry, lambda _: None)}
+        if all(_versions(renewed[target]) == _versions(locks[target]) for target in again):
+            return renewed
+        locks = renewed
+    return locks
+
+
+def _versions(lock: Pylock | None) -> dict[str, str]:
+    """Give name -> version of what comes from an index."""
+    if lock is None:
+        return {}
+    return {
+        package.name: str(package.version)
+        for package in lock.packages
+        if package.version is not None and (package.wheels or package.sdist)
+    }
+
+
+def _each(
+    targets: Sequence[Target], work: Callable[[Target], Pylock], advance: Callable[[int], None]
+) -> dict[Target, Pylock]:
+    """Do the work for all targets, a few at a time; the first target in order decides which error is told."""
+    import sysconfig
+    from concurrent.futures import ThreadPoolExecutor
+
+    # `uv.find_uv_bin` reads it, and its first reading is not safe in several threads (a `None` comes back).
+    sysconfig.get_config_vars()
+
+    def one(target: Target) -> Pylock | ManylambdaError:
+        try:
+            return work(target)
+        except ManylambdaError as error:
+            return error
+        finally:
+            advance(1)
+
+    with ThreadPoolExecutor(max_workers=max(1, min(_PARALLEL, len(targets)))) as pool:
+        results = dict(zip(targets, pool.map(one, targets), strict=True))
+    done: dict[Target, Pylock] = {}
+    for target, result in results.items():
+        if isinstance(result, ManylambdaError):
+            raise result
+        done[target] = result
+    return done
+
+
+# Failures
+
+
+def _failure(request: _Request, target: Target, stderr: str) -> _Failure:
+    """Sort uv's errors: no solution is given back, for sdists may help; the rest is raised."""
+    text = request.client.credentials.redact(without_credentials(stderr))
+    if "No solution found" in text or "Building source distributions is disabled" in text:
+        return _Failure(reason=_cause(text), stderr=text)
+    first = next((line for line in text.splitlines() if line.startswith("error:")), text.strip())
+    first = _lowered(first.removeprefix("error:").strip())
+    hints = _hints(text)
+    if request.options.offline and ("network was disabled" in text or "not found in the cache" in text):
+        raise NotCached(f"cannot resolve for `{target}` offline: {first}", hint="run once without `--offline`")
+    if _UNREACHABLE.search(text):
+        if "UnknownIssuer" in text or "certificate" in text:
+            hints.append("for certificates of the system's store set `UV_SYSTEM_CERTS=1`")
+        causes = _cause(text)
+        raise FetchError(f"{first}: {causes}" if causes else first, hint="; ".join(hints) or None)
+    causes = _cause(text)
+    raise ResolutionError(
+        f"cannot resolve for `{target}`: {first}" + (f": {causes}" if causes else ""), hint="; ".join(hints) or None
+    )
+
+
+def _cause(text: str) -> str:
+    """Give uv's reasoning on one line."""
+    kept: list[str] = []
+    for line in text.splitlines():
+        if line.strip().startswith("cause:"):
+            kept.append(line.strip().removeprefix("cause:").strip())
+        elif kept and line.startswith(" ") and line.strip():
+            kept.append(line.strip())
+        elif kept:
+            break
+    joined = " ".join(kept).replace(", we can conclude that", ",")
+    return _lowered(re.sub(r"\s+", " ", joined)).rstrip(".")
+
+
+def _hints(text: str) -> list[str]:
+    found = re.findall(r"^hint: (.*(?:\n {2,}.*)*)", text, re.MULTILINE)
+    return [re.sub(r"\s+", " ", hint).strip().rstrip(".") for hint in found]
+
+
+def _explained(request: _Request, target: Target, failure: _Failure) -> ResolutionError | FetchError:
+    """Make the error for what uv could not solve: the missing wheel where that is it, else uv's own words."""
+    if failure.excluded:
+        return _pushed_out(request, target, failure)
+    for name, version in _NO_WHEELS.findall(failure.stderr):
+        files = _files(request, name)
+        own = [file for file in files if not version or file.version == version] if files else []
+        if own and all(explain.refusal(file, target, allow_linux=request.options.allow_linux_wheels) for file in own):
+            error = explain.no_compatible_wheel(
+                normalise(name), version or None, target, files, allow_linux=request.options.allow_linux_wheels
+            )
+            error.__cause__ = ResolutionError(failure.reason)
+            return error
+    hints = [hint for hint in _hints(failure.stderr) if "--no-build" not in hint and "building from source" not in hint]
+    if request.options.offline and "found in the cache" in failure.stderr:
+        return NotCached(
+            f"cannot resolve for `{target}` offline: {failure.reason}", hint="run once without `--offline`"
+        )
+    if any("could not be queried" in hint or _FORBIDDEN.search(hint) for hint in hints):
+        return FetchError(f"cannot resolve for `{target}`: {failure.reason}", hint="; ".join(hints))
+    if "Building source distributions is disabled" in failure.stderr:
+        return NoCompatibleWheel(
+            f"cannot resolve for `{target}`: a requirement has no wheel, only source code",
+            hint="`--allow-sdist NAME` allows building one",
+        )
+    return ResolutionError(
+        f"no versions satisfy the requirements for `{target}`: {failure.reason}", hint="; ".join(hints) or None
+    )
+
+
+def _pushed_out(request: _Request, target: Target, failure: _Failure) -> ResolutionError:
+    """Make the error for when nothing is left once the versions that cannot load are excluded."""
+    excluded = failure.excluded
+    guilty = sorted(excluded, key=lambda name: (not re.search(rf"\b{re.escape(name)}\b", failure.reason), name))
+    name = guilty[0]
+    asked = re.search(rf"you require {re.escape(name)}(?:\[[^\]]*\])?==([^\s,]+)", failure.reason)
+    files = _files(request, name)
+    version = asked[1] if asked else (next(iter(excluded[name])) if len(excluded[name]) == 1 else None)
+    error = explain.no_compatible_wheel(name, version, target, files, allow_linux=request.options.allow_linux_wheels)
+    if version is None and explain.newest_that_runs(files, target, allow_linux=request.options.allow_linux_wheels):
+        error = NoCompatibleWheel(
+            f"no version of `{name}` that the requirements allow has a wheel for `{target}`", hint=error.hint
+        )
+    error.__cause__ = ResolutionError(failure.reason)
+    return error
+
+
+def _files(request: _Request, name: str) -> tuple[IndexFile, ...]:
+    try:
+        return request.client.files(name)
+    except FetchError:
+        return ()
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
