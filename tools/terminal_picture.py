@@ -19,10 +19,16 @@ COMMAND = "manylambda build examples/api -t python3.13-arm64"
 
 
 def main() -> None:
-    environment = {**os.environ, "FORCE_COLOR": "1"}
+    environment = {**os.environ, "FORCE_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     arguments = [sys.executable, "-m", *COMMAND.split()]
     done = subprocess.run(
-        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True, encoding="utf-8"
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+        encoding="utf-8",
     )
     console = Console(record=True, width=96, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
     console.print(Text.assemble(("$ ", "bold green"), (COMMAND, "bold")))

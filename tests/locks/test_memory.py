@@ -44,8 +44,9 @@ def recall(project: Path, chosen: ResolveOptions, cache: Cache, target: Target =
 
 def keep(project: Path, chosen: ResolveOptions, cache: Cache) -> Selection:
     source = discover(project)
-    selection = select(read(source, [ARM], chosen), ARM, chosen, base_folder(source))
-    Memory(source, chosen, cache).keep(selection)
+    pylock = read(source, [ARM], chosen)
+    selection = select(pylock, ARM, chosen, base_folder(source))
+    Memory(source, chosen, cache).keep(selection, pylock)
     return selection
 
 

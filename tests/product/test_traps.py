@@ -1,4 +1,4 @@
-"""The traps that other builders were seen to fall into (E1 to E9, E12, E14), each with the whole command.
+"""The traps that other builders were seen to fall into (E1 to E9, E12, E14), each as a whole command.
 
 Every one of them was a package that some tool made with status 0, and that did not run.
 """

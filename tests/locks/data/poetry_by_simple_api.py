@@ -8,6 +8,6 @@ from poetry.repositories.legacy_repository import LegacyRepository
 from poetry.repositories.pypi_repository import PyPiRepository
 
 _simple = LegacyRepository("PyPI", "https://pypi.org/simple/")
-PyPiRepository._get_release_info = lambda self, name, version: _simple._get_release_info(name, version)  # type: ignore[method-assign]
+PyPiRepository._get_release_info = lambda self, name, version: _simple._get_release_info(name, version)
 
 main()
