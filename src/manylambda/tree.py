@@ -31,7 +31,7 @@ _CHUNK: Final = 1 << 20
 _BY_PATH: Final = attrgetter("path")
 # Lone surrogates are what Python makes of names that are not UTF-8. Not `str.isprintable`: what that accepts depends on
 # the Unicode version of the host's Python, and it takes a no-break space for unprintable.
-_UNSAFE_PATH: Final = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\A[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSAFE_PATH: Final = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\A.:|[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class DamagedContent(UnsafeArchive):
