@@ -14,7 +14,7 @@ from manylambda.sdists import build_local
 from manylambda.target import Target
 from manylambda.wheels.inventory import inspect
 
-DATA = Path(__file__).parent / "lock" / "data"
+DATA = Path(__file__).parent / "locks" / "data"
 ARM = Target.parse("python3.13-arm64")
 
 # A build backend within the tree, so that a build needs no index. It packs what lies in `src`, as backends do.
