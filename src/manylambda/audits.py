@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from manylambda.elf import HEAD_SIZE, ElfFile, Malformed, NativeFile, read, sniff
 from manylambda.errors import PackagingError, RequestError, UnsafeArchive
@@ -495,7 +495,7 @@ def _open_folder(path: Path) -> Package:
     root = path.resolve()
     entries: dict[str, Entry] = {}
     symlinks: dict[str, str] = {}
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse_unread):
         folders.sort()
         base = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if base == "." else base + "/"
@@ -515,6 +515,11 @@ def _open_folder(path: Path) -> Package:
             where = checked_path(prefix + name)
             entries[where] = Entry(where, mode, DiskFile(file, status.st_size), PROJECT)
     return _package(entries, symlinks, zipped_size=None)
+
+
+def _refuse_unread(error: OSError) -> NoReturn:
+    """Raise the error for what cannot be looked at: it must not pass as good."""
+    raise RequestError(f"cannot read `{error.filename}`: {(error.strerror or '').lower()}") from error
 
 
 def _open_zip(path: Path) -> Package:
@@ -542,6 +547,8 @@ def _open_zip(path: Path) -> Package:
                     continue
                 mode = MODE_EXECUTABLE if unix_mode & 0o111 else MODE_FILE
                 entries[where] = Entry(where, mode, _zip_content(path, archive, info, stream), PROJECT)
+    except PermissionError as error:
+        _refuse_unread(error)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, UnicodeError, ValueError, zlib.error) as error:
         raise UnsafeArchive(f"`{path.name}` is not a valid zip: {error}", hint="build or download it again") from error
     _follow(symlinks, entries)

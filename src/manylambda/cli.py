@@ -102,6 +102,10 @@ def _guarded(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0  # the reader has seen enough
+        except OSError as error:  # a disk or a right of this machine that no room expected to be missing
+            where = f"`{error.filename}`" if error.filename is not None else "a file"
+            console.error(f"{where} cannot be used: {(error.strerror or str(error)).lower()}", None)
+            return 5
         except Exception:  # noqa: BLE001 - the last line of defence: a bug must look like one
             import traceback
 

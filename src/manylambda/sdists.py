@@ -1,4 +1,4 @@
-"""Builds source trees on this machine (path, workspace and `-e` dependencies, the project itself) into wheels.
+"""Builds source code into wheels: folders of this machine (dependencies, the project itself) and allowed archives.
 
 The build runs in isolation on a copy, so nothing is written to the user's folders, and what the tree's own host or
 build left there cannot reach a package. The outcome is kept by what went in; only pure wheels are accepted.
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.archive import write_zip
-from manylambda.errors import NotCached, PackagingError
-from manylambda.locks.model import ResolveOptions
+from manylambda.errors import NotCached, PackagingError, UnsafeArchive
+from manylambda.locks.model import LocalPackage, ResolveOptions
 from manylambda.locks.program import run_uv, without_credentials
 from manylambda.locks.settings import read_settings
 from manylambda.progress import SILENT
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.fetch import Cache
-    from manylambda.locks.model import LocalPackage
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -108,6 +107,70 @@ def build_local(
     return {package: Path(shutil.copyfile(wheel, out_dir / wheel.name)) for package, wheel in built.items()}
 
 
+def build_archive(
+    name: str,
+    archive: Path,
+    sha256: str,
+    *,
+    target: Target,
+    environment: Mapping[str, str],
+    offline: bool = False,
+    cache: Cache,
+    progress: Progress = SILENT,
+) -> Path:
+    """Build a source distribution, whose hash was checked, into a wheel in `cache`, or find the one built before.
+
+    `name` is normalised. This runs code of whoever made the archive. Errors are those of `build_local`, and
+    UnsafeArchive for an archive that leads out of its folder.
+    """
+    package = LocalPackage(name=name, directory=archive)
+    wheel = _known(cache.read_facts("sdist-wheel", _RECIPE, sha256), cache)
+    if wheel is None:
+        options = ResolveOptions(offline=offline, environment=environment)
+        with tempfile.TemporaryDirectory(prefix="manylambda-") as scratch:
+            folder = _unpacked(archive, Path(scratch))
+            unpacked = LocalPackage(name=name, directory=folder)
+            wheel = _built(unpacked, options=options, cache=cache, progress=progress)
+        cache.write_facts("sdist-wheel", _RECIPE, sha256, {"sha256": wheel.parent.name, "filename": wheel.name})
+    _check_target(package, wheel, target)
+    return wheel
+
+
+def _unpacked(archive: Path, scratch: Path) -> Path:
+    """Unpack an archive below `scratch`; return the one folder it holds."""
+    import tarfile
+    import zlib
+
+    if not hasattr(tarfile, "data_filter"):
+        raise PackagingError(
+            f"`{archive.name}` cannot be unpacked safely by Python {sys.version.split()[0]}",
+            hint="use Python 3.11.4 or newer",
+        )
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                for info in opened.infolist():
+                    checked_path(info.orig_filename.removesuffix("/"))
+                opened.extractall(scratch)  # noqa: S202 - checked above, and zipfile makes no links
+        else:
+            with tarfile.open(archive) as unpacking:
+                unpacking.extractall(scratch, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise UnsafeArchive(f"`{archive.name}` cannot be unpacked: {error}") from error
+    found = list(scratch.iterdir())
+    if len(found) != 1 or not found[0].is_dir():
+        raise UnsafeArchive(f"`{archive.name}` is no source distribution: it does not hold one folder")
+    return found[0]
+
+
+def _known(fact: object, cache: Cache) -> Path | None:
+    """Return the wheel that facts of an earlier build name, if it is still what it was."""
+    if not isinstance(fact, dict):
+        return None
+    wheel = cache.wheel_path(str(fact["sha256"]), str(fact["filename"]))
+    return wheel if cache.verify(wheel, str(fact["sha256"])) else None
+
+
 def _built(package: LocalPackage, *, options: ResolveOptions, cache: Cache, progress: Progress) -> Path:
     folder = package.directory
     if not folder.is_dir():
@@ -121,12 +184,10 @@ def _built(package: LocalPackage, *, options: ResolveOptions, cache: Cache, prog
     is_versioned = _is_versioned_by_git(folder)
     # The version of such a tree is not in its files.
     key = "" if is_versioned else _key(package, folder, files)
-    known = cache.read_facts("local-wheel", _RECIPE, key) if key else None
-    if isinstance(known, dict):
-        wheel = cache.wheel_path(str(known["sha256"]), str(known["filename"]))
-        if cache.verify(wheel, str(known["sha256"])):
-            progress.detail(f"`{package.name}` is unchanged since it was built")
-            return wheel
+    known = _known(cache.read_facts("local-wheel", _RECIPE, key), cache) if key else None
+    if known is not None:
+        progress.detail(f"`{package.name}` is unchanged since it was built")
+        return known
 
     task = progress.task("build", package.name, None, unit="items")
     try:
@@ -203,7 +264,7 @@ def _check_target(package: LocalPackage, wheel: Path, target: Target) -> None:
     refused = wheel_refusal(wheel.name, target)
     if refused is not None:
         raise PackagingError(
-            f"`{wheel.name}`, built from the folder of `{package.name}`, does not run on `{target}`: "
+            f"`{wheel.name}`, built from the source of `{package.name}`, does not run on `{target}`: "
             f"it {refused.sentence}"
         )
 

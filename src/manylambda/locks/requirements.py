@@ -145,8 +145,10 @@ def read_requirements(
 
 
 @cache
-def _piped(stream: TextIO) -> str:
+def _piped(stream: TextIO | None) -> str:
     """Read a pipe once for all that ask: `plan` asks for each target, and downloads for the indexes it names."""
+    if stream is None:
+        raise RequestError("cannot read standard input: it is closed")
     try:
         return _decode(stream.buffer.read()) if hasattr(stream, "buffer") else stream.read()
     except UnicodeDecodeError as error:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError, RequestError
 from manylambda.fetch.cache import Cache
-from manylambda.locks.model import LocalPackage
-from manylambda.pipeline import dependencies
+from manylambda.pipeline import dependencies, sources
 from manylambda.progress import SILENT
 from manylambda.sources.project import ORIGIN, project_tree
 from manylambda.tree import PackageTree, overlay
@@ -19,7 +18,7 @@ from manylambda.wheels.layout import left_out, package_tree
 from manylambda.wheels.wheelhouse import CacheDamaged, StoredWheel, Wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from manylambda.config import Settings
@@ -99,7 +98,7 @@ class _Build:
         self._cache = Cache.default()
         self._source = dependencies.find_source(settings, progress)
         chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, progress)
-        self._selections = [self._with_project(selection) for selection in chosen]
+        self._selections = [sources.with_project(selection, settings) for selection in chosen]
 
     def run(self) -> BuildResult:
         settings = self._settings
@@ -110,13 +109,19 @@ class _Build:
             derive={"native": (_NATIVE_VERSION, _native_facts)} if settings.audit else None,
         )
         fetched = house.get(pin for selection in selections for pin in selection.pins)
-        local = self._build_local(house)
+        built = {
+            place: house.kept(wheel)
+            for place, wheel in sources.built_wheels(
+                selections, self._source, settings, self._cache, self._progress
+            ).items()
+        }
         files = self._project_files()
 
         def work(selection: Selection) -> Callable[[], Artifact]:
             stored = [
                 *(fetched[pin.name, pin.wheel.filename] for pin in selection.pins),
-                *(local[package.directory] for package in selection.local),
+                *(built[sources.place(package)] for package in selection.local),
+                *(built[sources.place(sdist)] for sdist in selection.sdists),
             ]
             stored.sort(key=lambda wheel: wheel.inventory.name)
             return lambda: self._package(house, selection.target, stored, files)
@@ -124,35 +129,6 @@ class _Build:
         return BuildResult(
             source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections], settings.jobs))
         )
-
-    def _build_local(self, house: Wheelhouse) -> Mapping[Path, StoredWheel]:
-        if not any(selection.local for selection in self._selections):
-            return {}
-        from manylambda.sdists import build_local
-
-        stored: dict[Path, StoredWheel] = {}
-        for selection in self._selections:  # built once: later targets find the wheel of the first, and check it fits
-            built = build_local(
-                selection.local,
-                target=selection.target,
-                environment=os.environ,
-                offline=self._settings.offline,
-                cache=self._cache,
-                progress=self._progress,
-            )
-            for package, wheel in built.items():
-                if package.directory not in stored:
-                    stored[package.directory] = house.kept(wheel)
-        return stored
-
-    def _with_project(self, selection: Selection) -> Selection:
-        """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
-        settings = self._settings
-        others = tuple(package for package in selection.local if package.directory != settings.project)
-        if not settings.package:
-            return replace(selection, local=others)
-        own = LocalPackage(name=settings.name, directory=settings.project)
-        return replace(selection, local=(*others, own))
 
     def _project_files(self) -> PackageTree:
         settings = self._settings
@@ -262,10 +238,10 @@ class _Build:
         needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
         dropped = list(needs.without(settings.exclude)) if settings.exclude else []
         if settings.exclude_provided:
-            provided, stay = needs.provided(target.preinstalled, target.runtime)
+            provided, stay = needs.provided(target.preinstalled, target.runtime, besides={one.name for one in dropped})
             for line in stay:
                 self._progress.info(f"{target}: {line}")
-            dropped += [one for one in provided if one.name not in {gone.name for gone in dropped}]
+            dropped += provided
         for one in sorted(dropped, key=lambda one: one.name):
             self._progress.info(f"{target}: `{one.name}` is left out: {one.reason}")
         gone = {one.name for one in dropped}

@@ -91,19 +91,25 @@ class Needs:
                 dropped.append(Dropped(name=name, reason=f"only {_named(self._needing(name))} needed it"))
         return tuple(dropped)
 
-    def provided(self, preinstalled: Mapping[str, str], runtime: str) -> tuple[tuple[Dropped, ...], tuple[str, ...]]:
-        """Return what can go since the runtime has it, and a line for each that cannot go although it has it."""
-        going = {name: version for name, version in preinstalled.items() if name in self._versions}
+    def provided(
+        self, preinstalled: Mapping[str, str], runtime: str, *, besides: Collection[str] = ()
+    ) -> tuple[tuple[Dropped, ...], tuple[str, ...]]:
+        """Return what can go since the runtime has it, and a line for each that cannot go although it has it.
+
+        `besides` goes anyhow, and is not among what is returned.
+        """
+        left = self._versions.keys() - set(besides)
+        going = {name: version for name, version in preinstalled.items() if name in left}
         stay: dict[str, str] = {}
         while True:  # what must stay has needs too, which can make others stay
-            kept = self._reachable(going)
+            kept = self._reachable({*going, *besides})
             unmet = {name: need for name in sorted(going) if (need := self._unmet(name, going[name], kept))}
             if not unmet:
                 break
             for name, need in unmet.items():
                 stay[name] = f"`{name}` is kept: {runtime} has {going.pop(name)}, but {need}"
         dropped: list[Dropped] = []
-        for name in sorted(self._versions):
+        for name in sorted(left):
             if name in going:
                 version = self._versions[name]
                 same = "the same version" if version == going[name] else f"the lock has {version}"

@@ -1,0 +1,90 @@
+"""What a selection has as source code only, built into wheels: folders of this machine and allowed archives."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from manylambda.locks.model import LocalPackage
+from manylambda.pipeline import dependencies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from manylambda.config import Settings
+    from manylambda.fetch.cache import Cache
+    from manylambda.fetch.download import Download
+    from manylambda.locks.model import Selection, Source, SourceDistribution
+    from manylambda.progress import Progress
+
+
+def with_project(selection: Selection, settings: Settings) -> Selection:
+    """Make the project itself one of the packages to be built, exactly when the settings say it is one."""
+    own = [package for package in selection.local if package.directory == settings.project]
+    others = [package for package in selection.local if package.directory != settings.project]
+    if settings.package and not own:
+        from manylambda.locks.pyproject import Pyproject
+
+        name = Pyproject.load(settings.project).name
+        own = [LocalPackage(name=name or settings.name, directory=settings.project)]
+    return replace(selection, local=(*others, *own) if settings.package else tuple(others))
+
+
+def built_wheels(
+    selections: Sequence[Selection], source: Source, settings: Settings, cache: Cache, progress: Progress
+) -> dict[tuple[str, str], Path]:
+    """Return wheels in the cache by name and place (the folder, or the address of the archive).
+
+    What several targets share is built for the first and checked for each.
+    """
+    wheels: dict[tuple[str, str], Path] = {}
+    if not any(selection.local or selection.sdists for selection in selections):
+        return wheels
+    from manylambda.sdists import build_archive, build_local
+
+    downloads = {place(one): _download(one) for selection in selections for one in selection.sdists}
+    fetched = dependencies.fetch(list(downloads.values()), source, settings, cache, progress) if downloads else {}
+    for selection in selections:
+        built = build_local(
+            selection.local,
+            target=selection.target,
+            environment=os.environ,
+            offline=settings.offline,
+            cache=cache,
+            progress=progress,
+        )
+        wheels.update((place(package), wheel) for package, wheel in built.items())
+        for one in selection.sdists:
+            archive = fetched[downloads[place(one)]]
+            wheels[place(one)] = build_archive(
+                one.name,
+                archive,
+                archive.parent.name,
+                target=selection.target,
+                environment=os.environ,
+                offline=settings.offline,
+                cache=cache,
+                progress=progress,
+            )
+    return wheels
+
+
+def place(package: LocalPackage | SourceDistribution) -> tuple[str, str]:
+    """Return what tells one source from another."""
+    where = package.directory if isinstance(package, LocalPackage) else package.url or package.path
+    return package.name, str(where)
+
+
+def _download(one: SourceDistribution) -> Download:
+    from manylambda.errors import HashMismatch
+    from manylambda.fetch.download import Download
+
+    url = one.path.as_uri() if one.path is not None else one.url
+    assert url is not None
+    filename = url.partition("#")[0].partition("?")[0].rpartition("/")[2]
+    sha256 = one.hashes.get("sha256")
+    if sha256 is None and one.path is None:
+        raise HashMismatch(f"the lock has no sha256 for `{filename}`", hint="lock again: `manylambda lock`")
+    return Download(url=url, filename=filename, sha256=sha256, size=None)
