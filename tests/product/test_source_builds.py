@@ -1,0 +1,165 @@
+"""Source code becomes wheels: the project that is a package, folders, and archives the user allows."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from product.loopback import sha256
+
+if TYPE_CHECKING:
+    from product.conftest import Run
+    from product.loopback import Index
+
+TARGET = "python3.13-arm64"
+FACTORY = Path(__file__).parent.parent / "wheel_factory.py"
+BACKEND = """\
+from pathlib import Path
+from wheel_factory import make_wheel
+
+def build_wheel(folder, settings=None, metadata=None):
+    files = {{"{module}.py": Path("source.py").read_text()}}
+    return make_wheel(Path(folder), "{name}", "{version}", files, tags=["{tag}"]).name
+"""
+
+
+def source_tree(folder: Path, name: str, version: str = "1.0", *, tag: str = "py3-none-any") -> Path:
+    """Write a package whose build backend lies in it, so that a build needs no index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = name.replace("-", "_").lower()
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        f'[project]\nname = "{name}"\nversion = "{version}"\n',
+        encoding="utf-8",
+    )
+    (folder / "PKG-INFO").write_text(f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    (folder / "backend.py").write_text(
+        BACKEND.format(name=name, version=version, module=module, tag=tag), encoding="utf-8"
+    )
+    (folder / "wheel_factory.py").write_bytes(FACTORY.read_bytes())
+    (folder / "source.py").write_text(f"name = {name!r}\n", encoding="utf-8")
+    return folder
+
+
+def sdist(index: Index, name: str, *, tag: str = "py3-none-any", as_zip: bool = False) -> Path:
+    """Add a source distribution to the index."""
+    stem = f"{name.replace('-', '_')}-1.0"
+    tree = source_tree(index.folder.parent / "trees" / stem, name, tag=tag)
+    if as_zip:
+        path = index.folder / f"{stem}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(tree.iterdir()):
+                archive.write(file, f"{stem}/{file.name}")
+    else:
+        path = index.folder / f"{stem}.tar.gz"
+        with tarfile.open(path, "w:gz") as packed:
+            packed.add(tree, stem)
+    return path
+
+
+def test_an_allowed_source_distribution_is_built_once_and_shipped(run: Run, index: Index, project: Path) -> None:
+    sdist(index, "only-source")
+    (project / "requirements.txt").write_text("only-source\n", encoding="utf-8")
+    flags = ("-t", TARGET, "-t", "python3.12-x86_64", "--allow-sdist", "only-source", "--format", "json")
+    first = run("build", project, *flags).json
+    for artifact in first["artifacts"]:
+        (shipped,) = artifact["distributions"]
+        assert (shipped["name"], shipped["version"], shipped["compiled"]) == ("only-source", "1.0", False)
+        with zipfile.ZipFile(artifact["path"]) as opened:
+            assert opened.read("only_source.py") == b"name = 'only-source'\n"
+    again = run("build", project, *flags, "-v")
+    assert again.json == first
+    assert "Building wheel" not in again.stderr
+
+
+def test_a_lock_with_an_allowed_source_distribution_is_built_from(run: Run, index: Index, project: Path) -> None:
+    sdist(index, "only-source")
+    index.wheel("demo", requires=["only-source"])
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    run("lock", project, "-t", TARGET, "--allow-sdist", "only-source")
+    refused = run("build", project, "-t", TARGET, status=3)
+    assert "`--allow-sdist only-source` builds it from source for the target" in refused.stderr
+    made = run("build", project, "-t", TARGET, "--allow-sdist", "all", "--format", "json").artifact
+    assert [one["name"] for one in made["distributions"]] == ["demo", "only-source"]
+    plan = run("plan", project, "-t", TARGET, "--allow-sdist", "all", "--format", "json").json
+    assert [one["file"] for one in plan["targets"][0]["distributions"]] == [
+        "demo-1.0-py3-none-any.whl",
+        "only_source-1.0.tar.gz",
+    ]
+
+
+def test_a_wheel_is_preferred_to_an_allowed_source_distribution(run: Run, index: Index, project: Path) -> None:
+    sdist(index, "both")
+    wheel = index.wheel("both", "1.0")
+    made = run(
+        "build", project, "-t", TARGET, "--allow-sdist", "all", "-r", "-", "--format", "json", stdin="both"
+    ).artifact
+    assert [one["file"] for one in made["distributions"]] == [wheel.name]
+
+
+def test_what_was_compiled_for_the_host_is_refused_even_when_allowed(run: Run, index: Index, project: Path) -> None:
+    """E1 of the survey: five builders shipped it."""
+    sdist(index, "glibctrap", tag="cp311-cp311-linux_x86_64")
+    ran = run(
+        "build",
+        project,
+        "-t",
+        "python3.11-x86_64",
+        "--allow-sdist",
+        "glibctrap",
+        "-r",
+        "-",
+        status=5,
+        stdin="glibctrap",
+    )
+    assert (
+        "error: the build of `glibctrap` made `glibctrap-1.0-cp311-cp311-linux_x86_64.whl`, "
+        "which has code compiled for this machine\n"
+    ) in ran.stderr
+    assert not (project / "dist").exists()
+
+
+@pytest.mark.parametrize("member", ["../escaped.py", "/escaped.py"])
+def test_an_archive_that_leads_out_of_its_folder_is_refused(
+    run: Run, index: Index, project: Path, tmp_path: Path, member: str
+) -> None:
+    archive = sdist(index, "hostile")
+    tree = index.folder.parent / "trees" / "hostile-1.0"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(tree, "hostile-1.0")
+        packed.add(tree / "source.py", "hostile-1.0/../../" + member if member.startswith("..") else member)
+    lock = (
+        'lock-version = "1.0"\ncreated-by = "a test"\n[[packages]]\nname = "hostile"\nversion = "1.0"\n'
+        f'sdist = {{ url = "{index.base}/files/{archive.name}", hashes = {{ sha256 = "{sha256(archive)}" }} }}\n'
+    )
+    (project / "pylock.toml").write_text(lock, encoding="utf-8")
+    ran = run("build", project, "-t", TARGET, "--allow-sdist", "hostile", status=5)
+    assert f"error: `{archive.name}` " in ran.stderr
+    assert not Path("/escaped.py").exists()
+    assert not list(tmp_path.rglob("escaped.py"))
+
+
+@pytest.mark.parametrize("name", ["orders-api", "Orders_API"])
+def test_a_project_that_is_a_package_is_shipped_as_one_whatever_the_file_is_called(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    project = source_tree(tmp_path / "project", name)
+    (project / "app.py").write_text("", encoding="utf-8")
+    for flags, stem in (((), name), (("--name", "other"), "other")):
+        made = run("build", project, "-t", TARGET, *flags, "--format", "json").artifact
+        assert Path(made["path"]).name == f"{stem}-{TARGET}.zip"
+        assert [one["name"] for one in made["distributions"]] == ["orders-api"]
+        with zipfile.ZipFile(made["path"]) as opened:
+            assert "orders_api.py" in opened.namelist()
+
+
+def test_a_project_that_is_a_package_can_be_shipped_as_files(run: Run, tmp_path: Path) -> None:
+    project = source_tree(tmp_path / "project", "orders")
+    made = run("build", project, "-t", TARGET, "--no-package", "--format", "json").artifact
+    assert made["distributions"] == []
+    with zipfile.ZipFile(made["path"]) as opened:
+        assert "source.py" in opened.namelist()
