@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError, RequestError
 from manylambda.fetch.cache import Cache
-from manylambda.pipeline import dependencies, sources
+from manylambda.pipeline import dependencies, source_code
 from manylambda.progress import SILENT
 from manylambda.sources.project import ORIGIN, project_tree
 from manylambda.tree import PackageTree, overlay
@@ -98,7 +98,7 @@ class _Build:
         self._cache = Cache.default()
         self._source = dependencies.find_source(settings, progress)
         chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, progress)
-        self._selections = [sources.with_project(selection, settings) for selection in chosen]
+        self._selections = [source_code.with_project(selection, settings) for selection in chosen]
 
     def run(self) -> BuildResult:
         settings = self._settings
@@ -111,7 +111,7 @@ class _Build:
         fetched = house.get(pin for selection in selections for pin in selection.pins)
         built = {
             place: house.kept(wheel)
-            for place, wheel in sources.built_wheels(
+            for place, wheel in source_code.built_wheels(
                 selections, self._source, settings, self._cache, self._progress
             ).items()
         }
@@ -120,8 +120,8 @@ class _Build:
         def work(selection: Selection) -> Callable[[], Artifact]:
             stored = [
                 *(fetched[pin.name, pin.wheel.filename] for pin in selection.pins),
-                *(built[sources.place(package)] for package in selection.local),
-                *(built[sources.place(sdist)] for sdist in selection.sdists),
+                *(built[source_code.place(package)] for package in selection.local),
+                *(built[source_code.place(sdist)] for sdist in selection.sdists),
             ]
             stored.sort(key=lambda wheel: wheel.inventory.name)
             return lambda: self._package(house, selection.target, stored, files)

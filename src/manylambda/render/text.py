@@ -41,7 +41,7 @@ def _artifact(artifact: Artifact, *, verbose: bool) -> str:
         size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
         parts.append(
             f"{artifact.target}: {what} {artifact.path}\n"
-            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {written.files} files\n"
+            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {_counted(written.files, 'file')}\n"
             f"  sha256       {written.sha256}\n"
             f"  code_sha256  {written.code_sha256}"
         )
