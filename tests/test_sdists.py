@@ -200,7 +200,7 @@ def test_a_wheel_compiled_for_this_machine_is_refused(tmp_path: Path, cache: Cac
 
 def test_a_wheel_for_another_python_is_refused(tmp_path: Path, cache: Cache) -> None:
     with pytest.raises(
-        PackagingError, match=r"`lib-1\.0-py2-none-any\.whl`, built from the folder of `lib`, does not run"
+        PackagingError, match=r"`lib-1\.0-py2-none-any\.whl`, built from the source of `lib`, does not run"
     ):
         build(make(tmp_path / "lib", tag="py2-none-any"), cache)
 

@@ -92,7 +92,7 @@ def _guarded(options: argparse.Namespace) -> int:
                 sys.stdout.reconfigure(errors="backslashreplace")
             output, status = options.run(options, console)
             console.close()  # no bar is live any more when results come to the same terminal
-            print(output, flush=True)
+            _print(output)
         except ManylambdaError as error:
             console.error(error.message, error.hint)
             return error.exit_status
@@ -173,10 +173,28 @@ def _targets(options: argparse.Namespace, _console: Console) -> tuple[str, int]:
     return text.target(targets[0]) if options.target else text.targets(targets), 0
 
 
+def _print(output: str) -> None:
+    try:
+        print(output, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from manylambda.errors import PackagingError
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of the process fails again
+        raise PackagingError(f"the results cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     from pathlib import Path
 
     from manylambda import config
+    from manylambda.errors import RequestError
+
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise RequestError("the working folder does not exist any more", hint="change to another one") from error
 
     taken = {"run", "command", "project", "format", "verbose", "quiet", "upgrade"}
     flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in taken}

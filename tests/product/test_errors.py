@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from product.conftest import command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from product.conftest import Run
     from product.loopback import Index
@@ -188,8 +193,8 @@ def test_no_wheel_for_the_target(run: Run, index: Index, project: Path) -> None:
         "hint: the nearest is `native-2.0-cp311-cp311-manylinux_2_28_x86_64.whl`, which needs glibc 2.28; "
         "the runtime has 2.26; `native==1.0` has a wheel that runs there\n"
     )
-    for command in ("build", "lock"):
-        ran = run(command, project, "-t", "python3.11-x86_64", "-r", "-", status=3, stdin="native==2.0")
+    for name in ("build", "lock"):
+        ran = run(name, project, "-t", "python3.11-x86_64", "-r", "-", status=3, stdin="native==2.0")
         assert (ran.stdout, error_of(ran.stderr)) == ("", said)
     assert not (project / "dist").exists()
     assert not (project / "pylock.toml").exists()
@@ -289,3 +294,34 @@ def test_a_local_package_that_does_not_build(run: Run, project: Path) -> None:
     (broken / "backend.py").write_text("def build_wheel(*_):\n    raise ValueError('no can do')\n", encoding="utf-8")
     ran = run("build", project, "-t", TARGET, "-r", "-", status=5, stdin="../broken")
     assert error_of(ran.stderr).startswith("error: `broken` cannot be built into a wheel: ValueError: no can do\n")
+
+
+# What surrounds a command
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_results_that_cannot_be_written(project: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("build", project, "-t", TARGET, "-q"), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (5, "error: the results cannot be written: no space left on device\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_standard_input(project: Path) -> None:
+    words = shlex.join(command("build", project, "-t", TARGET, "-q", "-r", "-"))
+    done = subprocess.run(["sh", "-c", f"{words} <&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: cannot read standard input: it is closed\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the working folder of a process cannot be removed there")
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    words = shlex.join(command("build", "-t", TARGET))
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone; {words}"], cwd=tmp_path / "gone", capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the working folder does not exist any more\n\nhint: change to another one\n"

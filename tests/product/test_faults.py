@@ -235,7 +235,7 @@ def test_a_build_killed_at_any_moment_leaves_nothing_half_done(
     shutil.rmtree(locked / "dist")
     index.seconds = 0.1
     moments = random.Random(20261122)
-    for number in range(14):
+    for number in range(10):
         if number % 3 == 0:
             shutil.rmtree(cache, ignore_errors=True)
         running = subprocess.Popen(
