@@ -244,3 +244,18 @@ def test_an_sdist_in_the_lock_counts_only_for_whom_it_was_allowed() -> None:
     assert [sdist.name for sdist in found.sdists] == ["native"]
     with pytest.raises(NoCompatibleWheel):
         select(lock(package), X313, ResolveOptions(allow_sdists=frozenset({"other"})), Path())
+
+
+def test_a_pure_wheel_beside_compiled_ones_is_told() -> None:
+    """`wrapt` and its like ship both: the pure one works, but slower, and nobody asked for it."""
+    names = [
+        "demo-1-py3-none-any.whl",
+        "demo-1-cp313-cp313-manylinux_2_39_aarch64.whl",
+        "demo-1-cp313-cp313-win_amd64.whl",
+    ]
+    wheels = [{"name": name, "url": f"https://index.test/{name}", "hashes": {"sha256": "0" * 64}} for name in names]
+    lock = {"lock-version": "1.0", "created-by": "x", "packages": [{"name": "demo", "version": "1", "wheels": wheels}]}
+    target = Target.parse("python3.13-arm64")
+    (pin,) = select(Pylock.from_dict(lock), target, ResolveOptions(), Path()).pins
+    assert pin.wheel.filename == names[0]
+    assert pin.compiled_for == ("Linux aarch64 (glibc 2.39)", "Windows")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KIND: Final = "selection"
 _WITHOUT_ADDRESSES: Final = (SourceKind.POETRY, SourceKind.PDM)
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Goes up whenever the same lock may give another selection than before."""
 
 
@@ -103,6 +103,7 @@ def _to_json(selection: Selection) -> dict[str, Any]:
                 None if pin.wheel.path is None else str(pin.wheel.path),
                 dict(pin.wheel.hashes),
                 pin.wheel.size,
+                pin.compiled_for,
             )
             for pin in selection.pins
         ],
@@ -119,8 +120,9 @@ def _from_json(data: dict[str, Any], target: Target) -> Selection:
             wheel=WheelFile(
                 filename=filename, url=url, path=None if path is None else Path(path), hashes=hashes, size=size
             ),
+            compiled_for=tuple(compiled_for),
         )
-        for name, version, index, filename, url, path, hashes, size in data["pins"]
+        for name, version, index, filename, url, path, hashes, size, compiled_for in data["pins"]
     )
     local = tuple(LocalPackage(name=name, directory=Path(directory)) for name, directory in data["local"])
     return Selection(target=target, pins=pins, local=local)

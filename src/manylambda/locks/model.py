@@ -85,6 +85,8 @@ class Pin:
     wheel: WheelFile
     index: str | None = None
     """The index it came from, without credentials."""
+    compiled_for: tuple[str, ...] = ()
+    """Of a pure wheel: the platforms for which the lock has compiled ones of the same release."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

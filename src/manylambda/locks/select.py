@@ -165,7 +165,18 @@ def _pin(package: Package, file: PackageWheel | PackageArchive, filename: str, b
         version=str(version) if version is not None else filename.split("-")[1],
         wheel=WheelFile(filename=filename, url=url, path=path, hashes=hashes, size=file.size),
         index=package.index,
+        compiled_for=_compiled_for(package, filename),
     )
+
+
+def _compiled_for(package: Package, chosen: str) -> tuple[str, ...]:
+    """Give the platforms of the compiled wheels that were passed over for a pure one."""
+    from manylambda.locks.compatibility import audience, is_compiled
+
+    if is_compiled(chosen):
+        return ()
+    others = (audience(wheel.filename) for wheel in package.wheels or () if is_compiled(wheel.filename))
+    return tuple(sorted({found[1] for found in others if found is not None}))
 
 
 def _sdist(

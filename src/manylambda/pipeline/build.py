@@ -124,7 +124,7 @@ class _Build:
                 *(built[source_code.place(sdist)] for sdist in selection.sdists),
             ]
             stored.sort(key=lambda wheel: wheel.inventory.name)
-            return lambda: self._package(house, selection.target, stored, files)
+            return lambda: self._package(house, selection, stored, files)
 
         return BuildResult(
             source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections], settings.jobs))
@@ -143,9 +143,9 @@ class _Build:
         return found.tree
 
     def _package(
-        self, house: Wheelhouse, target: Target, stored: Sequence[StoredWheel], files: PackageTree
+        self, house: Wheelhouse, selection: Selection, stored: Sequence[StoredWheel], files: PackageTree
     ) -> Artifact:
-        settings = self._settings
+        settings, target = self._settings, selection.target
         stored = self._kept(target, stored)
         confirmed = _Background(lambda: house.confirm(stored))
         interpreter = f"/var/lang/bin/python{target.python[0]}.{target.python[1]}"
@@ -161,7 +161,7 @@ class _Build:
 
         def admit(written: archive.Written) -> None:
             nonlocal report
-            report = self._report(target, tree, stored, collisions, written)
+            report = self._report(selection, tree, stored, collisions, written)
             if settings.audit and report.has_errors:
                 raise _Refused
             confirmed.result()
@@ -187,13 +187,13 @@ class _Build:
 
     def _report(
         self,
-        target: Target,
+        selection: Selection,
         tree: PackageTree,
         stored: Sequence[StoredWheel],
         collisions: Sequence[Collision],
         written: archive.Written,
     ) -> audits.Report:
-        settings = self._settings
+        settings, target = self._settings, selection.target
         if not settings.audit:
             return audits.run(tree, target, (), facts={}, distributions=())
         prefix = self._prefix(target)
@@ -215,6 +215,11 @@ class _Build:
             distributions=[one.inventory for one in stored],
             zipped_size=None if settings.kind == "dir" else written.size,
             collisions=collisions,
+            pure_fallbacks=[
+                audits.PureFallback(distribution=pin.name, file=pin.wheel.filename, compiled_for=pin.compiled_for)
+                for pin in selection.pins
+                if pin.compiled_for
+            ],
             handler=settings.handler,
         )
 
