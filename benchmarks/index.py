@@ -149,11 +149,15 @@ class _Handler(SimpleHTTPRequestHandler):
         return None
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # with the default of 5 a tool that opens ten connections waits a second for one of them
+
+
 def main(folder: str, port: str) -> None:
     def handler(*args: Any) -> _Handler:
         return _Handler(*args, directory=folder)
 
-    with ThreadingHTTPServer(("127.0.0.1", int(port)), handler) as server:
+    with _Server(("127.0.0.1", int(port)), handler) as server:
         server.serve_forever()
 
 

@@ -26,6 +26,10 @@ pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.xdist_group("sa
 _LOCK = Path(__file__).with_name("pylock.toml")
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # the default of 5 makes a burst of connections wait a second
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         pass
@@ -44,7 +48,7 @@ def lock(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 data = response.read()
             assert hashlib.sha256(data).hexdigest() == sha256
             file.write_bytes(data)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+    with _Server(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         yield re.sub(r'url = "[^"]+/', f'url = "{base}/', text)
