@@ -348,7 +348,8 @@ def test_a_file_where_the_folder_should_be_is_left_alone(run: Run, locked: Path)
 @root_on_linux
 def test_read_only_places(run: Run, locked: Path, tmp_path: Path) -> None:
     """A project on a read-only disk builds to elsewhere; an output folder on one is an error."""
-    subprocess.run(["mount", "--bind", locked, locked], check=True)
+    if subprocess.run(["mount", "--bind", locked, locked], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", locked], check=True)
         ran = run("build", locked, "-t", TARGET, status=5)
