@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from manylambda.config import Settings, load_settings
     from manylambda.errors import ManylambdaError
     from manylambda.pipeline.audit import audit
-    from manylambda.pipeline.build import Artifact, BuildResult, ShippedDistribution, build
+    from manylambda.pipeline.build import BuildResult, build
     from manylambda.pipeline.lock import LockResult, lock
+    from manylambda.pipeline.package import Artifact, ShippedDistribution
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
     from manylambda.target import Architecture, GlibcVersion, Target, all_targets
 
@@ -53,7 +54,7 @@ __all__ = [
 # Imported when first asked for: `manylambda --version` passes through this module too.
 _HOMES: Final = {
     "Architecture": "target",
-    "Artifact": "pipeline.build",
+    "Artifact": "pipeline.package",
     "BuildResult": "pipeline.build",
     "Finding": "audits",
     "GlibcVersion": "target",
@@ -64,7 +65,7 @@ _HOMES: Final = {
     "Report": "audits",
     "Settings": "config",
     "Severity": "audits",
-    "ShippedDistribution": "pipeline.build",
+    "ShippedDistribution": "pipeline.package",
     "Target": "target",
     "TargetPlan": "pipeline.plan",
     "__version__": "_version",

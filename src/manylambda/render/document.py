@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from manylambda.pipeline.build import Artifact, BuildResult
+    from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.lock import LockResult
+    from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans
     from manylambda.target import Target
 

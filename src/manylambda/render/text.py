@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from manylambda.audits import Finding, Report
-    from manylambda.pipeline.build import Artifact, BuildResult
+    from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.lock import LockResult
+    from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans, TargetPlan
     from manylambda.target import Target
 

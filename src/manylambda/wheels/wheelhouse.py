@@ -5,6 +5,7 @@ What is shipped is what the lock names: `confirm` hashes every wheel a build cop
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,10 @@ class Wheelhouse:
         self._fetch = fetch
         self._derive = dict(derive or {})
         self._hashes: dict[Path, str] = {}
+        self._hashed: dict[Path, str] = {}
+        self._wrong: set[Path] = set()
+        self._hashing: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def get(self, pins: Iterable[Pin]) -> dict[tuple[str, str], StoredWheel]:
         """Return the wheels by (name, file name); raises FetchError, HashMismatch or UnsafeArchive."""
@@ -79,6 +84,22 @@ class Wheelhouse:
                 found[key] = (download.sha256 or path.parent.name, path)
         return {key: self._stored(wanted[key], *found[key]) for key in sorted(found)}
 
+    def hash_ahead(self, pins: Iterable[Pin]) -> None:
+        """Begin to hash, in a thread, what lies in the cache for `pins`; `confirm` asks for the result."""
+        known: dict[Path, str] = {}
+        for pin in pins:
+            if sha256 := pin.wheel.hashes.get("sha256"):
+                path = self._cache.wheel_path(sha256, pin.wheel.filename)
+                if path.is_file():
+                    known[path] = sha256
+
+        def work() -> None:
+            self._wrong.update(self._cache.verify_all(known))
+            self._hashed.update(known)
+
+        self._hashing = threading.Thread(target=work, daemon=True)
+        self._hashing.start()
+
     def kept(self, file: Path) -> StoredWheel:
         """Return a wheel that was built here and lies in the cache."""
         return self._stored(None, file.parent.name, file)
@@ -86,11 +107,17 @@ class Wheelhouse:
     def confirm(self, stored: Iterable[StoredWheel]) -> None:
         """Hash every file that `stored` copies from; a damaged one is removed and `CacheDamaged` raised."""
         files = {wheel.inventory.file: self._hashes[wheel.inventory.file] for wheel in stored}
-        damaged = self._cache.verify_all(files)
+        with self._lock:  # packages of several targets share wheels: each is hashed once a build
+            if self._hashing is not None:
+                self._hashing.join()
+            remaining = {path: sha256 for path, sha256 in files.items() if self._hashed.get(path) != sha256}
+            self._wrong.update(self._cache.verify_all(remaining))
+            self._hashed.update(remaining)
+        damaged = sorted(path for path in self._wrong if path in files)
         for path in damaged:
             self._cache.discard(path)
         if damaged:
-            names = ", ".join(f"`{path.name}`" for path in sorted(damaged))
+            names = ", ".join(f"`{path.name}`" for path in damaged)
             raise CacheDamaged(f"damaged in the cache: {names}", hint="run the command again: they are fetched anew")
 
     def _stored(self, wheel: WheelFile | None, sha256: str, path: Path) -> StoredWheel:

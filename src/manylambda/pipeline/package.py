@@ -1,0 +1,225 @@
+"""One package for one target: its tree, its audit, its archive."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from manylambda import archive, audits, elf, rules
+from manylambda.errors import ManylambdaError
+from manylambda.sources.project import ORIGIN
+from manylambda.tree import overlay
+from manylambda.wheels.layout import left_out, package_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from manylambda.config import Settings
+    from manylambda.locks.model import Selection, Source
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+    from manylambda.tree import Collision, PackageTree
+    from manylambda.wheels.inventory import Inventory
+    from manylambda.wheels.wheelhouse import StoredWheel, Wheelhouse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShippedDistribution:
+    """One distribution of a package; sizes in bytes."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    size: int
+    unzipped_size: int
+    compiled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A package for one target."""
+
+    target: Target
+    kind: Literal["zip", "layer", "dir"]
+    path: Path
+    written: archive.Written | None
+    """None when the audit refused the package: then nothing was written."""
+    distributions: tuple[ShippedDistribution, ...]
+    report: audits.Report
+
+
+class Packer:
+    """Makes the packages of one build: they share the project's files and the wheels."""
+
+    def __init__(
+        self, settings: Settings, source: Source, house: Wheelhouse, files: PackageTree, progress: Progress
+    ) -> None:
+        """`files` are the project's own."""
+        self._settings = settings
+        self._source = source
+        self._house = house
+        self._files = files
+        self._progress = progress
+
+    def make(self, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
+        """Make the package of one target from its wheels, in the order of their names."""
+        settings, target = self._settings, selection.target
+        stored = self._kept(target, stored)
+        confirmed = _Background(lambda: self._house.confirm(stored))
+        interpreter = f"/var/lang/bin/python{target.python[0]}.{target.python[1]}"
+        for wheel in stored:
+            for path in left_out(wheel.inventory, scripts=settings.scripts):
+                self._progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
+        trees = [package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored]
+        tree, collisions = overlay((self._files, *trees))
+        prefix = self._prefix(target)
+        tree = tree.under(prefix) if prefix else tree
+        place, kind = self._place(target), settings.kind
+        report: audits.Report | None = None
+
+        def admit(written: archive.Written) -> None:
+            nonlocal report
+            report = self._report(selection, tree, stored, collisions, written)
+            if settings.audit and report.has_errors:
+                raise _Refused
+            confirmed.result()
+
+        written: archive.Written | None = None
+        write = archive.write_directory if kind == "dir" else archive.write_zip
+        try:
+            written = write(tree, place, progress=self._progress, label=str(target), admit=admit)
+        except _Refused:
+            confirmed.result()
+        except ManylambdaError:
+            confirmed.result()  # a damaged wheel fails in many ways; what it is comes first
+            raise
+        assert report is not None
+        return Artifact(
+            target=target,
+            kind=kind,
+            path=place,
+            written=written,
+            distributions=tuple(map(_shipped, stored)),
+            report=report,
+        )
+
+    def _report(
+        self,
+        selection: Selection,
+        tree: PackageTree,
+        stored: Sequence[StoredWheel],
+        collisions: Sequence[Collision],
+        written: archive.Written,
+    ) -> audits.Report:
+        settings, target = self._settings, selection.target
+        if not settings.audit:
+            return audits.run(tree, target, (), facts={}, distributions=())
+        prefix = self._prefix(target)
+        origins = {entry.path: entry.origin for entry in tree}
+        facts = {
+            prefix + path: elf.from_json(fact)
+            for one in stored
+            for path, fact in one.facts["native"].items()
+            if origins.get(prefix + path) == one.inventory.name  # not left out, and not brought by another
+        }
+        facts.update(audits.native_facts(entry for entry in tree if entry.origin == ORIGIN))
+        return audits.run(
+            tree,
+            target,
+            rules.ALL,
+            kind=settings.kind,
+            layers=[audits.open_tree(layer) for layer in settings.layers],
+            facts=facts,
+            distributions=[one.inventory for one in stored],
+            zipped_size=None if settings.kind == "dir" else written.size,
+            collisions=collisions,
+            pure_fallbacks=[
+                audits.PureFallback(distribution=pin.name, file=pin.wheel.filename, compiled_for=pin.compiled_for)
+                for pin in selection.pins
+                if pin.compiled_for
+            ],
+            handler=settings.handler,
+        )
+
+    def _prefix(self, target: Target) -> str:
+        """Return where in the package distributions lie, with its `/`."""
+        if self._settings.kind != "layer":
+            return ""
+        if self._settings.layer_layout == "python":
+            return "python/"
+        return f"python/lib/python{target.python[0]}.{target.python[1]}/site-packages/"
+
+    def _kept(self, target: Target, stored: Sequence[StoredWheel]) -> Sequence[StoredWheel]:
+        """Leave out what the user excludes and, when asked, what the runtime has."""
+        settings = self._settings
+        if not settings.exclude and not settings.exclude_provided:
+            return stored
+        from manylambda.locks.roots import direct_requirements
+        from manylambda.wheels.needs import Needs
+
+        roots = direct_requirements(self._source, os.environ)
+        needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
+        dropped = list(needs.without(settings.exclude)) if settings.exclude else []
+        if settings.exclude_provided:
+            provided, stay = needs.provided(target.preinstalled, target.runtime, besides={one.name for one in dropped})
+            for line in stay:
+                self._progress.info(f"{target}: {line}")
+            dropped += provided
+        for one in sorted(dropped, key=lambda one: one.name):
+            self._progress.info(f"{target}: `{one.name}` is left out: {one.reason}")
+        gone = {one.name for one in dropped}
+        return [wheel for wheel in stored if wheel.inventory.name not in gone]
+
+    def _place(self, target: Target) -> Path:
+        settings = self._settings
+        stem = f"{settings.name}-layer-{target}" if settings.kind == "layer" else f"{settings.name}-{target}"
+        return settings.output / (stem if settings.kind == "dir" else f"{stem}.zip")
+
+
+class _Refused(Exception):
+    """The audit found an error: the package is not to be published."""
+
+
+class _Background:
+    """A function running in a thread while the caller works on; an executor would cost a warm build its import."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            self._error = error
+
+    def result(self) -> None:
+        """Wait for the end; raise what the function raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def native_facts(inventory: Inventory) -> dict[str, object]:
+    """Read the native files of a wheel: facts of its bytes, kept beside the inventory."""
+    tree = package_tree(inventory, interpreter="", scripts=True)
+    return {path: elf.to_json(native) for path, native in audits.native_facts(tree).items()}
+
+
+def _shipped(stored: StoredWheel) -> ShippedDistribution:
+    inventory = stored.inventory
+    return ShippedDistribution(
+        name=inventory.name,
+        version=inventory.version,
+        file=stored.filename,
+        sha256=stored.sha256,
+        size=stored.size,
+        unzipped_size=inventory.unzipped_size,
+        compiled=bool(stored.facts.get("native")) if "native" in stored.facts else not inventory.is_pure,
+    )
