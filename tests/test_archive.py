@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import manylambda.archive
-from manylambda.archive import deflate, staged, write_directory, write_zip
+from manylambda.archive import Known, deflate, fingerprint, is_same, staged, write_directory, write_zip
 from manylambda.errors import PackagingError, UnsafeArchive
 from manylambda.tree import (
     DEFLATED,
@@ -829,3 +829,72 @@ def _site_of_deflate() -> str:
     import deflate as module
 
     return str(Path(module.__file__).parents[1])
+
+
+def _known_tree(tmp_path: Path) -> tuple[PackageTree, Path]:
+    file = tmp_path / "own.txt"
+    file.write_bytes(b"own " * 100)
+    return PackageTree(
+        [Entry("own.txt", MODE_FILE, DiskFile(file, 400), "project"), Entry("made.txt", MODE_FILE, Bytes(b"m"), "demo")]
+    ), file
+
+
+def test_equal_trees_have_one_fingerprint_and_any_difference_another(tmp_path: Path) -> None:
+    tree, file = _known_tree(tmp_path)
+    first = fingerprint(tree, {})
+    assert fingerprint(tree, {}) == first
+    entries = list(tree)
+    others = [
+        [entries[0]._replace(mode=MODE_EXECUTABLE), entries[1]],
+        [entries[0]._replace(path="other.txt"), entries[1]],
+        [entries[0]._replace(content=Bytes(b"x")), entries[1]],
+        entries[:1],
+    ]
+    keys = {fingerprint(PackageTree(other), {}).key for other in others}
+    file.write_bytes(b"OWN " * 100)
+    keys |= {fingerprint(tree, {}).key, first.key}
+    assert len(keys) == 6
+
+
+def test_a_span_counts_by_the_hash_of_its_archive_and_its_place(tmp_path: Path) -> None:
+    span = Span(tmp_path / "a.whl", 10, 5, STORED, 1, 5)
+    tree = PackageTree([Entry("a", MODE_FILE, span, "a")])
+    moved = PackageTree([Entry("a", MODE_FILE, span._replace(offset=11), "a")])
+    keys = {fingerprint(tree, {span.file: "1"}).key, fingerprint(tree, {span.file: "2"}).key}
+    keys.add(fingerprint(moved, {span.file: "1"}).key)
+    assert len(keys) == 3
+
+
+def test_a_known_zip_has_the_same_bytes_and_hash(tmp_path: Path) -> None:
+    tree, _ = _known_tree(tmp_path)
+    first = write_zip(tree, tmp_path / "first.zip")
+    known = Known(first.sha256, first.size, fingerprint(tree, {}).checksums)
+    second = write_zip(tree, tmp_path / "second.zip", known=known)
+    assert second.sha256 == first.sha256 == hashlib.sha256((tmp_path / "second.zip").read_bytes()).hexdigest()
+    assert is_same(tmp_path / "second.zip", known)
+    (tmp_path / "second.zip").write_bytes(bytes(first.size))
+    assert not is_same(tmp_path / "second.zip", known)
+    assert not is_same(tmp_path / "none.zip", known)
+
+
+def test_what_is_known_wrongly_is_found_by_its_size(tmp_path: Path) -> None:
+    tree, _ = _known_tree(tmp_path)
+    right = write_zip(tree, tmp_path / "right.zip")
+    wrong = Known("0" * 64, right.size + 1, fingerprint(tree, {}).checksums)
+    assert write_zip(tree, tmp_path / "other.zip", known=wrong).sha256 == right.sha256
+
+
+def test_a_file_that_changed_since_its_fingerprint_is_an_error(tmp_path: Path) -> None:
+    tree, file = _known_tree(tmp_path)
+    right = write_zip(tree, tmp_path / "right.zip")
+    known = Known(right.sha256, right.size, fingerprint(tree, {}).checksums)
+    file.write_bytes(b"OWN " * 100)
+    with pytest.raises(PackagingError, match="changed while it was packaged"):
+        write_zip(tree, tmp_path / "other.zip", known=known)
+    assert not (tmp_path / "other.zip").exists()
+
+
+def test_the_compressor_is_the_pinned_one() -> None:
+    from importlib.metadata import version
+
+    assert f"deflate {version('deflate')}" == manylambda.archive.COMPRESSOR

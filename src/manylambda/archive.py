@@ -17,17 +17,17 @@ import time
 import zlib
 from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
 from manylambda.errors import PackagingError
 from manylambda.progress import SILENT
 from manylambda.tree import DEFLATED, MODE_EXECUTABLE, MODE_FILE, STORED, Bytes, DiskFile, Span, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from manylambda.progress import Progress, Task
@@ -45,7 +45,11 @@ _UTF8_NAME: Final = 0x800
 _MAX_16: Final = 0xFFFE
 _MAX_32: Final = 0xFFFFFFFE
 
+COMPRESSOR: Final = "deflate 0.9.0"
+"""The pinned one, by name and version: asking `importlib.metadata` would cost a warm build 15 ms."""
 _LEVEL: Final = 6
+_FORMAT: Final = 1
+"""Goes up whenever the same tree gives other bytes than before."""
 _CHUNK: Final = 1 << 20
 _UNCOMPRESSED_FROM: Final = 128 << 20
 """Bytes; libdeflate works on whole buffers, so a file this large is stored and never sits in memory."""
@@ -73,6 +77,64 @@ class Written:
         return b64encode(bytes.fromhex(self.sha256)).decode("ascii")
 
 
+class Fingerprint(NamedTuple):
+    """Everything that decides the bytes of the zip of a tree: equal fingerprints, equal zips."""
+
+    key: str
+    """A sha256."""
+    checksums: Mapping[Path, int]
+    """The crc32 of each file on disk as it was when the fingerprint was taken."""
+
+
+class Known(NamedTuple):
+    """The outcome of writing the zip of a fingerprint, from an earlier time."""
+
+    sha256: str
+    size: int
+    checksums: Mapping[Path, int]
+
+
+def fingerprint(tree: PackageTree, identities: Mapping[Path, str]) -> Fingerprint:
+    """Take the fingerprint of `tree`; `identities` are the sha256 of the archives its spans lie in.
+
+    Files on disk are read whole. Raises PackagingError for one that cannot be.
+    """
+    told = [f"{_FORMAT} {_LEVEL} {_UNCOMPRESSED_FROM} {COMPRESSOR}"]
+    checksums: dict[Path, int] = {}
+    for entry in tree.entries:
+        content = entry.content
+        if isinstance(content, Span):
+            identity = f"{identities[content.file]} {content.offset}"
+        elif isinstance(content, Bytes):
+            identity = sha256(content.data).hexdigest()
+        else:
+            digest, checksums[content.file] = _read_through(content)
+            identity = f"{digest} {content.size}"
+        told.append(f"{entry.mode:o} {identity} {entry.path}")
+    return Fingerprint(sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest(), checksums)
+
+
+def _read_through(content: DiskFile) -> tuple[str, int]:
+    digest = sha256()
+    crc = 0
+    with _reading(content.file), content.file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            crc = zlib.crc32(chunk, crc)
+    return digest.hexdigest(), crc
+
+
+def is_same(path: Path, known: Known) -> bool:
+    """Whether the file at `path` is the zip that is known: then it need not be written again."""
+    try:
+        if path.stat().st_size != known.size or path.is_symlink():
+            return False
+        with path.open("rb", buffering=0) as stream:
+            return file_digest(stream, "sha256").hexdigest() == known.sha256
+    except OSError:
+        return False
+
+
 def deflate(data: bytes) -> bytes:
     """Compress to a raw deflate stream; the same bytes on every host, whatever its zlib."""
     return bytes(_deflated(data))
@@ -85,13 +147,15 @@ def write_zip(
     progress: Progress = SILENT,
     label: str = "",
     admit: Callable[[Written], None] | None = None,
+    known: Known | None = None,
 ) -> Written:
     """Write `tree` to a zip at `path`, beside it first; an existing file is replaced only by a whole one.
 
-    `admit` sees what was written before it takes its place; if it raises, nothing of it remains.
+    `admit` sees what was written before it takes its place; if it raises, nothing of it remains. With what is `known`
+    of a zip of the same fingerprint, its hash is not computed again.
     """
     with staged(path) as beside:
-        digest, size = _write_zip(tree, beside, progress=progress, label=label or path.name)
+        digest, size = _write_zip(tree, beside, progress=progress, label=label or path.name, known=known)
         written = Written(path=path, sha256=digest, size=size, unzipped_size=tree.size, files=len(tree))
         if admit is not None:
             admit(written)
@@ -234,7 +298,9 @@ def _unreadable(file: Path, error: OSError) -> PackagingError:
     return PackagingError(f"cannot read `{file}`: {error.strerror or error}")
 
 
-def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: str) -> tuple[str, int]:
+def _write_zip(
+    tree: PackageTree, beside: Path, *, progress: Progress, label: str, known: Known | None
+) -> tuple[str, int]:
     if len(tree) > _MAX_16:
         raise PackagingError(
             f"{len(tree)} files do not fit a zip without zip64, which Lambda is not known to read",
@@ -244,13 +310,19 @@ def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: st
     with (
         _telling(progress, label, tree.size) as task,
         beside.open("wb", buffering=0) as stream,
-        _Output(stream) as output,
+        _Output(stream, is_hashed=known is None) as output,
         _Sources() as sources,
     ):
         for entry in tree.entries:
             name = _encoded_name(entry)
             flags = 0 if name.isascii() else _UTF8_NAME
             method, crc32, compressed, body = _prepared(entry.content, sources)
+            if (
+                known is not None
+                and isinstance(entry.content, DiskFile)
+                and known.checksums.get(entry.content.file) != crc32
+            ):
+                raise _changed(entry.content.file)
             size = entry.content.size
             offset = output.position
             if offset + compressed > _MAX_32 or size > _MAX_32:
@@ -279,7 +351,12 @@ def _write_zip(tree: PackageTree, beside: Path, *, progress: Progress, label: st
             raise _over_4_gib()
         output.write(table)
         output.write(_END.pack(b"PK\5\6", 0, 0, len(directory), len(directory), len(table), start, 0))
-    return output.digest, output.position
+    if known is None:
+        return output.digest, output.position
+    if output.position == known.size:
+        return known.sha256, known.size
+    with beside.open("rb", buffering=0) as stream:  # what was known was wrong; what is there is right
+        return file_digest(stream, "sha256").hexdigest(), output.position
 
 
 def _encoded_name(entry: Entry) -> bytes:
@@ -319,8 +396,9 @@ def _prepared(content: Content, sources: _Sources) -> tuple[int, int, int, bytes
 class _Output:
     """The archive being written: small pieces are gathered, and a second thread hashes what the first writes."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], *, is_hashed: bool) -> None:
         self._stream = stream
+        self._is_hashed = is_hashed
         self._gathered: list[bytes | bytearray] = []
         self._gathered_size = 0
         self._hash = sha256()
@@ -364,8 +442,9 @@ class _Output:
             self._emit(data)
 
     def _emit(self, data: bytes | bytearray) -> None:
-        self._backlog.get()
-        self._queue.put(data)
+        if self._is_hashed:
+            self._backlog.get()
+            self._queue.put(data)
         view = memoryview(data)
         while view:
             view = view[self._stream.write(view) :]

@@ -62,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"manylambda {__version__}")
         return 0
-    options = _parser().parse_args(arguments)
+    import gc
+
+    gc.disable()  # a command is soon over: what the collector would walk, again and again, is all still in use
+    options = _parser(arguments).parse_args(arguments)
     return _guarded(options)
 
 
@@ -207,7 +210,8 @@ def _json(data: object) -> str:
     return json.dumps(data, indent=2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser; only the command among `arguments` gets its options: making all of them takes a while."""
     import argparse
 
     from manylambda._version import __version__
@@ -220,41 +224,53 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"manylambda {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    for name, summary, run, add_options in (
+        ("build", "make a package for each target", _build, _build_options),
+        ("audit", "check that a package will load on its target", _audit, _audit_options),
+        ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
+        ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
+        ("targets", "show the runtimes table", _targets, _targets_options),
+    ):
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        command.set_defaults(run=run)
+        if name == asked:
+            add_options(command)
+            command.add_argument(
+                "--format", choices=("text", "json"), default="text", help="how results are printed (text)"
+            )
+            command.add_argument("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
+            command.add_argument("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
+    return parser
 
-    build = _command(commands, "build", _build, "make a package for each target")
-    _project_options(build, without={"lock_output"})
 
-    audit = _command(commands, "audit", _audit, "check that a package will load on its target")
-    audit.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
-    audit.add_argument("-t", "--target", required=True, metavar="TARGET", help="such as python3.13-arm64")
-    audit.add_argument(
+def _build_options(parser: argparse.ArgumentParser) -> None:
+    _project_options(parser, without={"lock_output"})
+
+
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
+    parser.add_argument("-t", "--target", required=True, metavar="TARGET", help="such as python3.13-arm64")
+    parser.add_argument(
         "--layer", dest="layers", action="append", metavar="ZIP", default=[], help="a layer it is used with"
     )
-    audit.add_argument("--handler", metavar="MODULE.FUNCTION", help="what Lambda will call")
-    audit.add_argument(
+    parser.add_argument("--handler", metavar="MODULE.FUNCTION", help="what Lambda will call")
+    parser.add_argument(
         "--fail-on", choices=("error", "warning"), default="error", help="exit 1 at this severity (error)"
     )
 
-    lock = _command(commands, "lock", _lock, "write one pylock.toml with hashes for all targets")
-    _project_options(lock, only={*_RESOLVING, "lock_output"})
-    lock.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
 
-    plan = _command(commands, "plan", _plan, "show what would be shipped, per target, and why")
-    _project_options(plan, only=_RESOLVING)
-
-    targets = _command(commands, "targets", _targets, "show the runtimes table")
-    targets.add_argument("target", nargs="?", metavar="TARGET", help="one target, in full")
-    return parser
+def _lock_options(parser: argparse.ArgumentParser) -> None:
+    _project_options(parser, only={*_RESOLVING, "lock_output"})
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
 
 
-def _command(commands: Any, name: str, run: object, summary: str) -> argparse.ArgumentParser:
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    _project_options(parser, only=_RESOLVING)
 
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.set_defaults(run=run)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how results are printed (text)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
-    parser.add_argument("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
-    return parser
+
+def _targets_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="one target, in full")
 
 
 def _project_options(

@@ -277,3 +277,16 @@ def test_a_reader_that_leaves_early_is_no_error(project: Path, form: str) -> Non
     assert running.stderr.read() == b""
     running.stderr.close()
     assert running.wait() == 0
+
+
+def test_an_unchanged_rebuild_leaves_the_artifact_alone(run: Run, project: Path) -> None:
+    first = run("build", "-t", "python3.13-arm64", project, "--format", "json").artifact
+    path = Path(first["path"])
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert run("build", "-t", "python3.13-arm64", project, "--format", "json").artifact == first
+    assert path.stat().st_mtime == 1_000_000_000
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert run("build", "-t", "python3.13-arm64", project, "--format", "json").artifact == first
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == first["sha256"]
+    (project / "app.py").write_text("def handler(event, context):\n    return 2\n", encoding="utf-8")
+    assert run("build", "-t", "python3.13-arm64", project, "--format", "json").artifact["sha256"] != first["sha256"]

@@ -88,7 +88,9 @@ class _Build:
                 selections, self._source, settings, self._cache, self._progress
             ).items()
         }
-        packer = Packer(settings, self._source, house, self._project_files(), self._progress)
+        packer = Packer(
+            settings, self._source, house, self._project_files(), cache=self._cache, progress=self._progress
+        )
 
         def work(selection: Selection) -> Callable[[], Artifact]:
             stored = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from manylambda.config import Settings
+    from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.tree import Collision, PackageTree
     from manylambda.wheels.inventory import Inventory
     from manylambda.wheels.wheelhouse import StoredWheel, Wheelhouse
+
+_ARCHIVE: Final = "archive"
+_ARCHIVE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +60,17 @@ class Packer:
     """Makes the packages of one build: they share the project's files and the wheels."""
 
     def __init__(
-        self, settings: Settings, source: Source, house: Wheelhouse, files: PackageTree, progress: Progress
+        self,
+        settings: Settings,
+        source: Source,
+        house: Wheelhouse,
+        files: PackageTree,
+        *,
+        cache: Cache,
+        progress: Progress,
     ) -> None:
         """`files` are the project's own."""
+        self._cache = cache
         self._settings = settings
         self._source = source
         self._house = house
@@ -89,9 +101,8 @@ class Packer:
             confirmed.result()
 
         written: archive.Written | None = None
-        write = archive.write_directory if kind == "dir" else archive.write_zip
         try:
-            written = write(tree, place, progress=self._progress, label=str(target), admit=admit)
+            written = self._write(tree, place, stored, label=str(target), admit=admit)
         except _Refused:
             confirmed.result()
         except ManylambdaError:
@@ -106,6 +117,36 @@ class Packer:
             distributions=tuple(map(_shipped, stored)),
             report=report,
         )
+
+    def _write(
+        self,
+        tree: PackageTree,
+        place: Path,
+        stored: Sequence[StoredWheel],
+        *,
+        label: str,
+        admit: Callable[[archive.Written], None],
+    ) -> archive.Written:
+        """Write the package, unless what lies in its place is already the same to the byte."""
+        if self._settings.kind == "dir":
+            return archive.write_directory(tree, place, progress=self._progress, label=label, admit=admit)
+        fingerprint = archive.fingerprint(tree, self._house.identities(stored))
+        facts = self._cache.read_facts(_ARCHIVE, _ARCHIVE_VERSION, fingerprint.key)
+        known: archive.Known | None = None
+        if isinstance(facts, dict):
+            known = archive.Known(facts["sha256"], facts["size"], fingerprint.checksums)
+        if known is not None and archive.is_same(place, known):
+            written = archive.Written(
+                path=place, sha256=known.sha256, size=known.size, unzipped_size=tree.size, files=len(tree)
+            )
+            admit(written)
+            return written
+        written = archive.write_zip(tree, place, progress=self._progress, label=label, admit=admit, known=known)
+        if known is None or (known.sha256, known.size) != (written.sha256, written.size):
+            self._cache.write_facts(
+                _ARCHIVE, _ARCHIVE_VERSION, fingerprint.key, {"sha256": written.sha256, "size": written.size}
+            )
+        return written
 
     def _report(
         self,

@@ -104,9 +104,13 @@ class Wheelhouse:
         """Return a wheel that was built here and lies in the cache."""
         return self._stored(None, file.parent.name, file)
 
+    def identities(self, stored: Iterable[StoredWheel]) -> dict[Path, str]:
+        """Return the sha256 of each file that `stored` copies from."""
+        return {wheel.inventory.file: self._hashes[wheel.inventory.file] for wheel in stored}
+
     def confirm(self, stored: Iterable[StoredWheel]) -> None:
         """Hash every file that `stored` copies from; a damaged one is removed and `CacheDamaged` raised."""
-        files = {wheel.inventory.file: self._hashes[wheel.inventory.file] for wheel in stored}
+        files = self.identities(stored)
         with self._lock:  # packages of several targets share wheels: each is hashed once a build
             if self._hashing is not None:
                 self._hashing.join()
