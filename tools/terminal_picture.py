@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ def main() -> None:
     console.print(Text.from_ansi(done.stdout.replace(f"{ROOT}{os.sep}", "")))
     target = ROOT / "docs/images/terminal.svg"
     target.parent.mkdir(parents=True, exist_ok=True)
-    console.save_svg(str(target), title="manylambda")
+    svg = console.export_svg(title="manylambda")
+    # The picture must not fetch a font from somebody's server when a README is looked at.
+    target.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
     print(target.relative_to(ROOT))
 
 
