@@ -159,8 +159,8 @@ def write_zip(
         written = Written(path=path, sha256=digest, size=size, unzipped_size=tree.size, files=len(tree))
         if admit is not None:
             admit(written)
-        # Over an existing file ext4 flushes the new one at once (50 ms for 80 MB). Unlinking first would spare that, but
-        # a kill between the two would leave nobody a package.
+        # Over an existing file ext4 flushes the new one at once (50 ms for 80 MB). Unlinking first would spare that,
+        # but a kill between the two would leave no package at all.
         beside.replace(path)
     return written
 
