@@ -1,5 +1,5 @@
 """`python -m manylambda`."""
 
-from manylambda.cli import main
+from manylambda.cli import run
 
-raise SystemExit(main())
+run()

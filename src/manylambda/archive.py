@@ -436,10 +436,9 @@ class _Output:
 
     def _flush(self) -> None:
         if self._gathered:
-            data = b"".join(self._gathered)
+            self._emit(b"".join(self._gathered))
             self._gathered.clear()
             self._gathered_size = 0
-            self._emit(data)
 
     def _emit(self, data: bytes | bytearray) -> None:
         if self._is_hashed:

@@ -121,8 +121,11 @@ def test_pure_fallback() -> None:
 
 
 NUMBERS = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
-BOUNDS = st.lists(st.tuples(st.sampled_from([">=", "<=", "==", "!=", "<", ">", "~="]), NUMBERS), max_size=3).map(
-    lambda bounds: ",".join(operator + (f"{number}.0" if operator == "~=" else number) for operator, number in bounds)
+OPERATORS = st.sampled_from([">=", "<=", "==", "!=", "<", ">", "~=", "==.*", "!=.*"])
+BOUNDS = st.lists(st.tuples(OPERATORS, NUMBERS), max_size=3).map(
+    lambda bounds: ",".join(
+        operator[:2] + number + {"~=": ".0", ".*": ".*"}.get(operator[-2:], "") for operator, number in bounds
+    )
 )
 SUFFIXES = st.sampled_from(["", "", "rc1", ".post1", ".dev3", "+local"])
 

@@ -23,6 +23,7 @@ _REQUIREMENT: Final = (
 )
 _RELEASE: Final = r"\d+(?:\.\d+)*"
 _BOUND: Final = r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*"
+_PREFIX: Final = r"\s*(==|!=)\s*(\d+(?:\.\d+)*)\.\*\s*"
 _COMPARISON: Final = (
     r"\s*\(?\s*(?P<key>[a-z_]+)\s*(?P<operator>==|!=|>=|<=|>|<)\s*"
     r"""(?P<quote>['"])(?P<value>[^'"]*)(?P=quote)\s*\)?\s*"""
@@ -108,10 +109,15 @@ def _admits_plainly(specifier: str, version: str) -> bool | None:
         return None
     have = _numbers(version)
     for bound in specifier.split(","):
-        match = re.fullmatch(_BOUND, bound)
-        if match is None:
+        if match := re.fullmatch(_BOUND, bound):
+            holds = _compared(have, match[1], _numbers(match[2]))
+        elif match := re.fullmatch(_PREFIX, bound):
+            prefix = tuple(map(int, match[2].split(".")))
+            padded = (*have, *(0 for _ in range(len(prefix) - len(have))))
+            holds = (padded[: len(prefix)] == prefix) is (match[1] == "==")
+        else:
             return None
-        if not _compared(have, match[1], _numbers(match[2])):
+        if not holds:
             return False
     return True
 

@@ -164,7 +164,7 @@ def _has_modules(project: Path) -> bool:
     with _scan(str(project), "") as entries:
         for entry in entries:
             is_folder = _is_folder(entry)
-            if defaults.find(path_bytes(entry.name), is_folder=is_folder):
+            if defaults.find(path_bytes(_unicode_name(entry)), is_folder=is_folder):
                 continue
             if is_folder:
                 if os.path.exists(os.path.join(entry.path, "__init__.py")):
@@ -248,7 +248,7 @@ class _Reader:
         for entry in self._sorted_entries(folder):
             is_folder = _is_folder(entry)
             if not any(below(disk, entry.path) is not None for disk in self._skipped):
-                row = defaults.find(path_bytes(entry.name), is_folder=is_folder)
+                row = defaults.find(path_bytes(_unicode_name(entry)), is_folder=is_folder)
                 self._leave_out(entry.name + "/" * is_folder, reason if row is None else row.reason)
         if self._include_outside:
             self._include = self._include_outside
@@ -451,7 +451,7 @@ class _Reader:
 
 
 def _seen(folder: _Folder, entry: os.DirEntry[str]) -> _Seen:
-    name = entry.name if entry.name.isascii() else unicodedata.normalize("NFC", entry.name)
+    name = _unicode_name(entry)
     return _Seen(
         entry=entry,
         name=name,
@@ -532,6 +532,15 @@ def _special_kind(entry: os.DirEntry[str]) -> str | None:
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
+def _unicode_name(entry: os.DirEntry[str]) -> str:
+    """Return the name of an entry in NFC, read as UTF-8 whatever the locale of the host makes of its bytes."""
+    if entry.name.isascii():
+        return entry.name
+    if sys.getfilesystemencoding() == "utf-8":
+        return unicodedata.normalize("NFC", entry.name)
+    return unicodedata.normalize("NFC", os.fsencode(entry.name).decode("utf-8", "surrogateescape"))
+
+
 def _is_shared_object(name: str) -> bool:
     return name.endswith(".so") or ".so." in name
 
@@ -553,7 +562,8 @@ def _checked(path: str, shown: str) -> str:
         path.encode()
     except UnicodeEncodeError:
         raise PackagingError(
-            f"a file name is not valid UTF-8: {os.fsencode(shown)!r}", hint="rename the file, or leave it out"
+            f"a file name is not valid UTF-8: {shown.encode('utf-8', 'surrogateescape')!r}",
+            hint="rename the file, or leave it out",
         ) from None
     try:
         return checked_path(path)
