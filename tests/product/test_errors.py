@@ -58,7 +58,7 @@ def error_of(stderr: str) -> str:
         (
             ["build", ".", "-t", "python3.8-x86_64"],
             (
-                "error: `python3.8-x86_64` is known for auditing only: Lambda takes no new functions of it\n\n"
+                "error: `python3.8-x86_64` is known for auditing only: its runtime is long deprecated\n\n"
                 "hint: `manylambda targets` lists what can be built\n"
             ),
         ),

@@ -47,7 +47,7 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
     for target in settings.targets:
         if not target.can_build:
             raise RequestError(
-                f"`{target}` is known for auditing only: Lambda takes no new functions of it",
+                f"`{target}` is known for auditing only: its runtime is long deprecated",
                 hint="`manylambda targets` lists what can be built",
             )
     work = _Build(settings, progress)
