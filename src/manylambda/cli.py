@@ -154,7 +154,8 @@ def _audit(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.target import Target
 
     layers = [Path(layer) for layer in options.layers]
-    report = audit(Path(options.path), Target.parse(options.target), layers=layers, progress=console)
+    target = Target.parse(options.target)
+    report = audit(Path(options.path), target, layers=layers, handler=options.handler, progress=console)
     status = int(report.fails(options.fail_on))
     return _json(report.to_json(options.path)) if options.format == "json" else text.audit(report), status
 

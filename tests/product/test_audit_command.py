@@ -122,3 +122,14 @@ def test_runtimes_nobody_builds_for_any_more_are_audited(run: Run, tmp_path: Pat
     (tmp_path / "native.so").write_bytes((ELF / "glibc_2_34.so").read_bytes())
     document = run("audit", tmp_path, "-t", "python3.8-x86_64", "--format", "json", status=1).json
     assert "glibc-too-new" in {finding["rule"] for finding in document["findings"]}
+
+
+def test_the_handler_is_looked_for(run: Run, package: Path) -> None:
+    ran = run("audit", package.name, "-t", "python3.11-x86_64", "--handler", "app.hander", "--format", "json", status=1)
+    (finding,) = (one for one in ran.json["findings"] if one["rule"] == "handler-missing")
+    assert finding["message"] == "the handler `app.hander` needs `hander`, which `app.py` does not define"
+    assert finding["hint"] == "did you mean `app.handler`?"
+    ran = run(
+        "audit", package.name, "-t", "python3.11-x86_64", "--handler", "app.handler", "--format", "json", status=1
+    )
+    assert "handler-missing" not in {one["rule"] for one in ran.json["findings"]}

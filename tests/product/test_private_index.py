@@ -161,6 +161,18 @@ def test_a_lock_has_no_secret_and_a_build_from_it_gets_in(run: Run, private: Pri
     assert_right(run(*BUILD, wanting, env=login), wanting)
 
 
+def test_an_index_that_the_requirements_name_is_the_only_one_asked(
+    run: Run, private: PrivateIndex, wanting: Path
+) -> None:
+    (wanting / "requirements.txt").write_text(f"--index-url {private.with_login}\ndemo\n")
+    elsewhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "MANYLAMBDA_HTTP_RETRIES": "0"}  # nobody else can be reached
+    assert_right(run(*BUILD, wanting, env=elsewhere), wanting)
+    ran = run("plan", "-t", "python3.13-arm64", "-v", wanting, env=elsewhere)
+    assert "no refusals told" not in ran.stderr
+    assert "demo" in ran.stdout
+    assert SECRET not in ran.stdout + ran.stderr
+
+
 def test_without_a_login_nobody_gets_in(run: Run, private: PrivateIndex, wanting: Path) -> None:
     ran = run(*BUILD, wanting, env={"UV_DEFAULT_INDEX": private.url()}, status=4)
     assert "error:" in ran.stderr

@@ -67,8 +67,12 @@ def selections(
     return chosen
 
 
-def index_settings(source: Source) -> IndexSettings:
-    """Give the indexes the project uses."""
+def index_settings(source: Source, settings: Settings) -> IndexSettings:
+    """Give the indexes the project uses, those that its requirements files name among them."""
+    if source.kind is SourceKind.REQUIREMENTS:
+        from manylambda.locks import resolve
+
+        return resolve.index_settings(source, settings.resolve_options(os.environ))
     from manylambda.locks.settings import read_settings
 
     return read_settings(source.project, os.environ)
@@ -83,7 +87,7 @@ def fetch(
     from manylambda.fetch.download import fetch_all
     from manylambda.locks.readers import index_addresses
 
-    environment = {**os.environ, **index_settings(source).uv_environment()}
+    environment = {**os.environ, **index_settings(source, settings).uv_environment()}
     addresses = index_addresses(source, settings.resolve_options(os.environ))
     return fetch_all(
         downloads,

@@ -150,7 +150,7 @@ def _files_of_index(
     from concurrent.futures import ThreadPoolExecutor
 
     task = progress.task("explain", "index pages", len(names), unit="items")
-    with IndexClient(dependencies.index_settings(source), environment=os.environ) as client:
+    with IndexClient(dependencies.index_settings(source, settings), environment=os.environ) as client:
 
         def files(name: str) -> Sequence[IndexFile]:
             try:
