@@ -243,14 +243,6 @@ def test_a_folder_that_cannot_be_built_is_refused(tmp_path: Path, cache: Cache, 
     assert caught.value.message == f"{message}{folder}"
 
 
-def test_wheels_are_copied_to_a_folder_when_one_is_given(tmp_path: Path, cache: Cache) -> None:
-    package = make(tmp_path / "lib")
-    built = build_local(
-        [package], target=ARM, environment=os.environ, offline=True, cache=cache, out_dir=tmp_path / "out"
-    )
-    assert built == {package: tmp_path / "out" / "lib-1.0-py3-none-any.whl"}
-
-
 def test_offline_says_that_the_backend_is_missing(tmp_path: Path, cache: Cache) -> None:
     package = make(tmp_path / "lib")
     file = package.directory / "pyproject.toml"

@@ -76,35 +76,27 @@ def build_local(
     target: Target,
     environment: Mapping[str, str],
     offline: bool = False,
-    cache: Cache | None = None,
-    uv_cache: Path | None = None,
-    out_dir: Path | None = None,
+    cache: Cache,
     progress: Progress = SILENT,
 ) -> Mapping[LocalPackage, Path]:
     """Build each source tree into a wheel in `cache`, or find the one built from the same files before.
 
-    `cache` is the usual one when it is None; with `out_dir` the wheels are copied there. A build runs the tree's build
-    backend, which is code of the user's own. PackagingError when it fails, when the wheel is not the package that was
-    asked for, has compiled code or does not run on `target`; NotCached when the build needs the index and is `offline`.
+    A build runs the tree's build backend, which is code of the user's own. PackagingError when it fails, when the wheel
+    is not the package that was asked for, has compiled code or does not run on `target`; NotCached when the build needs
+    the index and is `offline`.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from manylambda.fetch import Cache
-
-    kept = cache or Cache.default(environment)
-    options = ResolveOptions(offline=offline, cache=uv_cache, environment=environment)
+    options = ResolveOptions(offline=offline, environment=environment)
     with ThreadPoolExecutor(_WORKERS) as pool:
         running = {
-            package: pool.submit(_built, package, options=options, cache=kept, progress=progress)
+            package: pool.submit(_built, package, options=options, cache=cache, progress=progress)
             for package in dict.fromkeys(packages)
         }
         built = {package: future.result() for package, future in running.items()}
     for package, wheel in built.items():
         _check_target(package, wheel, target)
-    if out_dir is None:
-        return built
-    out_dir.mkdir(parents=True, exist_ok=True)
-    return {package: Path(shutil.copyfile(wheel, out_dir / wheel.name)) for package, wheel in built.items()}
+    return built
 
 
 def build_archive(
