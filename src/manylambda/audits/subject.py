@@ -1,0 +1,198 @@
+"""What rules look at, and the runner: a package as Lambda would mount it, on a target.
+
+The rules themselves are one floor up and come as a tuple.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from manylambda.audits.distributions import Distribution, PureFallback, read_distributions
+from manylambda.audits.findings import PROJECT, Finding, Ignore, Ignored, Report, Severity
+from manylambda.audits.natives import native_facts
+from manylambda.elf import ElfFile, NativeFile
+from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from manylambda.target import Target
+    from manylambda.tree import Collision, Entry, PackageTree
+
+Kind: TypeAlias = Literal["zip", "layer", "dir", "image", "wheel"]
+
+
+class Rule(NamedTuple):
+    """One thing that is looked for; `name` is stable and the anchor of the rule's page."""
+
+    name: str
+    check: Callable[[Subject], Iterable[Finding]]
+
+
+class Subject:
+    """What a rule may look at: the package, its layers and the target, each view made once and only when asked for."""
+
+    def __init__(
+        self,
+        tree: PackageTree,
+        target: Target,
+        *,
+        kind: Kind = "zip",
+        layers: Sequence[PackageTree] = (),
+        facts: Mapping[str, NativeFile] | None = None,
+        distributions: Sequence[Distribution] | None = None,
+        zipped_size: int | None = None,
+        collisions: Sequence[Collision] = (),
+        pure_fallbacks: Sequence[PureFallback] = (),
+        handler: str | None = None,
+    ) -> None:
+        """See `run`."""
+        self.tree = tree
+        self.target = target
+        self.kind: Kind = kind
+        self.layers = tuple(layers)
+        self.zipped_size = zipped_size
+        self.collisions = tuple(collisions)
+        self.pure_fallbacks = tuple(pure_fallbacks)
+        self.handler = handler
+        self._facts = facts
+        self._distributions = distributions
+        self._root = LAYER_ROOT if kind == "layer" else FUNCTION_ROOT
+
+    @cached_property
+    def facts(self) -> Mapping[str, NativeFile]:
+        """The native files of the package itself, by their path in it."""
+        return native_facts(self.tree) if self._facts is None else self._facts
+
+    @cached_property
+    def natives(self) -> Mapping[str, NativeFile]:
+        """All native files, layers included, by absolute path in the execution environment."""
+        found: dict[str, NativeFile] = {}
+        for layer in self.layers:  # a later layer overwrites an earlier one
+            for entry in layer:
+                found.pop(LAYER_ROOT + entry.path, None)
+            found.update((LAYER_ROOT + path, native) for path, native in native_facts(layer).items())
+        found.update((self._root + path, native) for path, native in self.facts.items())
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def linkage(self) -> Linkage:
+        """What the loader would do with them."""
+        return resolve(self.natives, self.target)
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every file, layers included, by absolute path; what Lambda would mount."""
+        mounted = {LAYER_ROOT + entry.path: entry for layer in self.layers for entry in layer}
+        mounted.update((self._root + entry.path, entry) for entry in self.tree)
+        return mounted
+
+    @cached_property
+    def distributions(self) -> tuple[Distribution, ...]:
+        """The distributions of the package itself, sorted by name; those of layers are in `layer_distributions`."""
+        found = (
+            read_distributions(self.tree, self.site_folders(in_layer=self.kind == "layer"))
+            if self._distributions is None
+            else self._distributions
+        )
+        return tuple(sorted(found, key=lambda each: (each.name, each.version)))
+
+    @cached_property
+    def layer_distributions(self) -> tuple[Distribution, ...]:
+        """The distributions of the layers, the last layer first, as it wins."""
+        folders = self.site_folders(in_layer=True)
+        return tuple(each for layer in reversed(self.layers) for each in read_distributions(layer, folders))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Distribution]:
+        """The distribution that an import finds under each name: the function's own before those of layers."""
+        found: dict[str, Distribution] = {}
+        for each in (*self.distributions, *self.layer_distributions):
+            found.setdefault(each.name, each)
+        return found
+
+    @cached_property
+    def unzipped_size(self) -> int:
+        """Bytes of the package and its layers."""
+        return self.tree.size + sum(layer.size for layer in self.layers)
+
+    def site_folders(self, *, in_layer: bool) -> tuple[str, ...]:
+        """Return the folders of a package or layer that are on `sys.path`, each with its `/`, the root as empty."""
+        if not in_layer:
+            return ("",)
+        return ("python/", "python/lib/python{}.{}/site-packages/".format(*self.target.python))
+
+    def shown(self, absolute: str) -> str:
+        """Return the path a reader knows a file by: as it is in the package, absolute for a file of a layer."""
+        return absolute.removeprefix(self._root) if absolute.startswith(self._root) else absolute
+
+    def distribution_of(self, absolute: str) -> str | None:
+        """Return the distribution that brought a file; None for the project's own."""
+        entry = self.entries.get(absolute)
+        return entry.origin if entry is not None and entry.origin != PROJECT else None
+
+
+def run(
+    tree: PackageTree,
+    target: Target,
+    rules: Iterable[Rule],
+    *,
+    kind: Kind = "zip",
+    layers: Sequence[PackageTree] = (),
+    facts: Mapping[str, NativeFile] | None = None,
+    distributions: Sequence[Distribution] | None = None,
+    zipped_size: int | None = None,
+    collisions: Sequence[Collision] = (),
+    pure_fallbacks: Sequence[PureFallback] = (),
+    handler: str | None = None,
+    ignore: Sequence[Ignore] = (),
+) -> Report:
+    """Apply `rules` to a package on `target` and return what they find, worst first, in a fixed order.
+
+    `layers` are in the order of the function's configuration. `facts` (path in `tree` -> facts) and
+    `distributions` are read from `tree` where they are not given: whoever has them by the hash of a wheel spares that.
+    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call. What `ignore` covers is reported apart.
+    """
+    return check(
+        Subject(
+            tree,
+            target,
+            kind=kind,
+            layers=layers,
+            facts=facts,
+            distributions=distributions,
+            zipped_size=zipped_size,
+            collisions=collisions,
+            pure_fallbacks=pure_fallbacks,
+            handler=handler,
+        ),
+        rules,
+        ignore=ignore,
+    )
+
+
+def check(subject: Subject, rules: Iterable[Rule], *, ignore: Sequence[Ignore] = ()) -> Report:
+    """Apply `rules` to `subject`; see `run`. Whoever wants to show more than the findings keeps the subject."""
+    order = {severity: number for number, severity in enumerate(Severity)}
+    findings: list[Finding] = []
+    ignored: list[Ignored] = []
+    for rule in rules:
+        for finding in rule.check(subject):
+            by = next((one for one in ignore if one.covers(finding)), None)
+            if by is None:
+                findings.append(finding)
+            else:
+                ignored.append(Ignored(finding, by))
+
+    def place(one: Finding) -> tuple[int, str, str, str, str]:
+        return order[one.severity], one.distribution or "", one.rule, one.path or "", one.message
+
+    return Report(
+        target=str(subject.target),
+        findings=tuple(sorted(findings, key=place)),
+        shared_objects=sum(isinstance(one, ElfFile) and one.is_loaded_by_linux for one in subject.natives.values()),
+        files=len(subject.tree),
+        unzipped_size=subject.unzipped_size,
+        ignored=tuple(sorted(ignored, key=lambda one: place(one.finding))),
+    )
