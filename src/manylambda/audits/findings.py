@@ -51,7 +51,7 @@ class Ignore(NamedTuple):
 
     rule: str
     glob: str | None = None
-    """Matched, with case, against the finding's path and against its distribution; None is every finding of the rule."""
+    """Matched, with case, against the finding's path and its distribution; None is every finding of the rule."""
     reason: str | None = None
 
     def covers(self, finding: Finding) -> bool:

@@ -152,7 +152,8 @@ def run(
 
     `layers` are in the order of the function's configuration. `facts` (path in `tree` -> facts) and
     `distributions` are read from `tree` where they are not given: whoever has them by the hash of a wheel spares that.
-    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call. What `ignore` covers is reported apart.
+    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call. What `ignore`
+    covers is reported apart.
     """
     return check(
         Subject(
