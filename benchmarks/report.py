@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 PAGE: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 _TOOLS: Final = ("manylambda", "uv", "pip", "pip-documented", "sam", "pex")
+_AUDITS: Final = ("manylambda", "wheel by wheel", "auditwheel", "pydistcheck")
 _HEADINGS: Final = {
     "warm": ("Warm caches", "Every file was downloaded before; the package is made from nothing. Seconds, median."),
     "cold": ("Cold caches", "Every cache is empty; files come from a loopback index. Seconds, median."),
     "unchanged": ("Unchanged rebuild", "The same command again, with the previous output in place. Seconds, median."),
 }
+
+_AUDIT_TEXT: Final = """\
+The finished package (`manylambda`), and its compiled wheels one process each, as `auditwheel show` takes them
+(`wheel by wheel`); `pydistcheck` takes all wheels in one process. Nothing is remembered between runs. Seconds, median.
+The three answer different questions: `auditwheel` names the tag a wheel deserves, by the libraries of the machine it
+runs on; `pydistcheck` looks for debug symbols, odd names and sizes; neither knows a Lambda runtime."""
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -36,6 +43,12 @@ def _table(mode: Mapping[str, Any]) -> str:
         ours = row.get("manylambda", {}).get("median")
         ratio = f"**{min(peers) / ours:.1f}**" if peers and ours else ""
         lines.append(_row([name, *(f"{row[tool]['median']:.2f}" if tool in row else "" for tool in tools), ratio]))
+    return "\n".join(lines)
+
+
+def _audits(rows: Mapping[str, Any]) -> str:
+    lines = [_row(["", *_AUDITS]), _row(["---", *("---:" for _ in _AUDITS)])]
+    lines += [_row([name, *(f"{rows[name][tool]['median']:.2f}" for tool in _AUDITS)]) for name in sorted(rows)]
     return "\n".join(lines)
 
 
@@ -64,6 +77,8 @@ def tables(results: Mapping[str, Any]) -> str:
     parts = [
         f"## {title}\n\n{text}\n\n{_table(modes[mode])}" for mode, (title, text) in _HEADINGS.items() if mode in modes
     ]
+    if "audit" in modes:
+        parts.append(f"## Audit\n\n{_AUDIT_TEXT}\n\n{_audits(modes['audit']['workloads'])}")
     if "memory" in modes:
         text = "Resident memory of the largest process, MiB: the largest of all runs, warm caches."
         parts.append(f"## Peak memory\n\n{text}\n\n{_peaks(modes)}")
@@ -107,7 +122,8 @@ counted comes first unless the cache is to be cold. The function's own code is o
 - `sam`: the `python_pip` workflow of `aws-lambda-builders`, without the start-up of the `sam` command, then `zip -r`.
 - `pex`: `pex3 venv create --layout flat-zipped` with a complete platform.
 
-Run it: `python -m benchmarks.run --work DIR --warm --cold --unchanged --memory`.
+Run it: `python -m benchmarks.run --work DIR --warm --cold --unchanged --memory`, then
+`python -m benchmarks.audit --work DIR`.
 
 ## What the figures do not say
 

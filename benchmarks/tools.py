@@ -31,6 +31,11 @@ PEERS: Final[Mapping[str, Sequence[str]]] = {
     "sam": ("aws-lambda-builders==1.68.0",),
     "pex": ("pex==2.105.2",),
 }
+# What is measured beside `manylambda audit`.
+AUDITORS: Final[Mapping[str, Sequence[str]]] = {
+    "auditwheel": ("auditwheel==6.8.2",),
+    "pydistcheck": ("pydistcheck==0.11.3",),
+}
 # The newest pip pex knows and the index has; pex makes itself a virtual environment of these once a cache.
 PEX_PIP: Final = ("26.2.1", ("pip==26.2.1", "setuptools==83.0.0", "wheel==0.47.0"))
 
@@ -253,7 +258,7 @@ def _complete_platform() -> Mapping[str, object]:
 
 def install_peers(work: Path) -> None:
     """Make what is missing of the peers' environments, from the public index."""
-    for name, requirements in PEERS.items():
+    for name, requirements in {**PEERS, **AUDITORS}.items():
         folder = work / "peers" / name
         if (folder / "done").exists():
             continue
