@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
 from pathlib import Path
 
-import manylambda
-from manylambda.rules import ALL
+import pytest
 
-PAGES = Path(__file__).parent.parent.parent / "docs" / "reference" / "rules.md"
-SOURCES = Path(manylambda.__file__).parent / "rules"
+import manylambda
+from manylambda.rules import ALL, pages
+
+ROOT = Path(__file__).parents[2]
+PAGES = Path(manylambda.__file__).parent / "data" / "rules"
 
 
 def test_names_are_unique_and_belong_to_their_functions() -> None:
@@ -19,12 +22,28 @@ def test_names_are_unique_and_belong_to_their_functions() -> None:
 
 
 def test_every_rule_has_a_page_with_all_its_parts_and_no_page_is_left_over() -> None:
-    text = PAGES.read_text(encoding="utf-8")
-    pages = dict(re.findall(r"^## `([a-z-]+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    assert list(pages) == [rule.name for rule in ALL]
-    for name, page in pages.items():
-        for part in ("**What.**", "**In the log.**", "**Why.**", "**Mend.**"):
-            assert part in page, f"{name} lacks {part}"
+    assert {path.stem for path in PAGES.iterdir()} == {rule.name for rule in ALL}
+    for rule in ALL:
+        page = pages.page(rule.name)
+        assert all(page), f"{rule.name} lacks a part"
+        lines = page.text.splitlines()
+        assert lines[:5:2] == [f"# `{rule.name}`", page.summary, f"**What.** {page.what.splitlines()[0]}"]
+        assert page.summary.endswith(".")
+        assert len(page.summary) <= 100, rule.name
+        assert max(map(len, lines)) <= 140, rule.name
+
+
+def test_the_reference_page_is_what_the_pages_say() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "generate_rules.py", "--check"], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["no-such-rule", "", "..", "../rules/wrong-machine", "Wrong-Machine"])
+def test_what_is_no_rule_has_no_page(name: str) -> None:
+    with pytest.raises(KeyError):
+        pages.page(name)
 
 
 def test_every_rule_has_a_test() -> None:

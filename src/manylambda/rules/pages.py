@@ -39,7 +39,7 @@ class Page(NamedTuple):
 def page(rule: str) -> Page:
     """Return the page of a rule; `KeyError` when there is no such rule, `ValueError` when its page lacks a part."""
     file = files("manylambda").joinpath("data", "rules", f"{rule}.md")
-    if not re.fullmatch(r"[a-z0-9-]+", rule) or not file.is_file():
+    if not re.fullmatch(r"[a-z0-9-]+", rule) or not file.is_file():  # no path gets past the pattern
         raise KeyError(rule)
     text = file.read_text(encoding="utf-8")
     found = _PAGE.fullmatch(text)
