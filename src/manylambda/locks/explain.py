@@ -151,19 +151,27 @@ def no_compatible_wheel(
 
 def newest_that_runs(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> str | None:
     """Give the newest final, unyanked version with a wheel for the target."""
+    from packaging.version import Version
+
+    versions = map(Version, wheels_that_run(files, target, allow_linux=allow_linux))
+    newest = max((version for version in versions if not version.is_prerelease), default=None)
+    return None if newest is None else str(newest)
+
+
+def wheels_that_run(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> dict[str, str]:
+    """Give, for each version (as `packaging` writes it) with unyanked wheels for the target, the one that fits best."""
     from packaging.version import InvalidVersion, Version
 
-    best: Version | None = None
+    found: dict[str, list[IndexFile]] = {}
     for file in files:
         if refusal(file, target, allow_linux=allow_linux) is not None:
             continue
         try:
-            version = Version(file.version or "")
+            found.setdefault(str(Version(file.version or "")), []).append(file)
         except InvalidVersion:
             continue
-        if not version.is_prerelease and (best is None or version > best):
-            best = version
-    return str(best) if best else None
+    best = {version: _best(own, target, allow_linux=allow_linux) for version, own in found.items()}
+    return {version: filename for version, filename in best.items() if filename is not None}
 
 
 def versions_too_new(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
-"""`audit`: whether a package that some tool made will load on its target."""
+"""`audit`: whether a package that some tool made will load on its target, or what a lock would give there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda import rules
 from manylambda.audits import Subject, check, open_package
@@ -10,11 +13,14 @@ from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from manylambda.audits import Ignore, Report
+    from manylambda.locks.model import Source
     from manylambda.progress import Progress
     from manylambda.target import Target
+
+_DEPENDENCIES: Final = frozenset({".toml", ".lock", ".txt", ".in"})
+"""How the names of files end that say what to install; no package has such a name."""
 
 
 class Examination(NamedTuple):
@@ -31,10 +37,18 @@ def audit(
     layers: Sequence[Path] = (),
     handler: str | None = None,
     ignore: Sequence[Ignore] = (),
+    offline: bool = False,
     progress: Progress = SILENT,
 ) -> Report:
-    """Check a package (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with."""
-    return examine(path, target, layers=layers, handler=handler, ignore=ignore, progress=progress).report
+    """Check a package (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with.
+
+    `path` may also be a lock, a requirements file or a `pyproject.toml`: then what it gives the target is fetched and
+    checked as a package of it would be, and nothing is written. Raises the errors of `manylambda.errors`, those of
+    resolving among them. The indexes are asked which releases would run where some do not, unless `offline`.
+    """
+    return examine(
+        path, target, layers=layers, handler=handler, ignore=ignore, offline=offline, progress=progress
+    ).report
 
 
 def examine(
@@ -44,9 +58,27 @@ def examine(
     layers: Sequence[Path] = (),
     handler: str | None = None,
     ignore: Sequence[Ignore] = (),
+    offline: bool = False,
     progress: Progress = SILENT,
 ) -> Examination:
     """Do as `audit` does and return what was looked at beside the report."""
+    if path.suffix in _DEPENDENCIES and not path.is_dir():
+        if handler is not None:
+            progress.info(f"`{handler}` is not looked for: `{path.name}` has no code of the project")
+        return _of_dependencies(path, target, layers=layers, ignore=ignore, offline=offline, progress=progress)
+    return _of_package(path, target, layers=layers, handler=handler, ignore=ignore, offline=offline, progress=progress)
+
+
+def _of_package(
+    path: Path,
+    target: Target,
+    *,
+    layers: Sequence[Path],
+    handler: str | None,
+    ignore: Sequence[Ignore],
+    offline: bool,
+    progress: Progress,
+) -> Examination:
     package = open_package(path)
     task = progress.task("audit", path.name, None)
     try:
@@ -58,6 +90,79 @@ def examine(
             zipped_size=package.zipped_size,
             handler=handler,
         )
-        return Examination(subject, check(subject, rules.ALL, ignore=ignore))
+        report = check(subject, rules.ALL, ignore=ignore)
     finally:
         task.finish()
+    if report.findings and not offline:
+        from manylambda.pipeline import advice
+
+        report = advice.advise(report, subject, lambda: advice.of_folder(Path.cwd(), subject), progress)
+    return Examination(subject, report)
+
+
+def _of_dependencies(
+    path: Path,
+    target: Target,
+    *,
+    layers: Sequence[Path],
+    ignore: Sequence[Ignore],
+    offline: bool,
+    progress: Progress,
+) -> Examination:
+    """Do what `build` does for the project `path` lies in, from the choice of files to the audit, without its code."""
+    from manylambda import config
+    from manylambda.errors import ManylambdaError
+    from manylambda.pipeline import dependencies
+    from manylambda.pipeline.build import Ingredients, undamaged
+    from manylambda.tree import PackageTree
+
+    flags = {"targets": [str(target)], **({"offline": True} if offline else {})}
+    loaded = config.load(path.parent, os.environ, flags)
+    settings = replace(
+        loaded, kind="dir", package=False, handler=None, audit=True, layers=tuple(layers) or loaded.layers
+    )
+    source = _source(path)
+    dependencies.tell_source(source, progress)
+    ingredients = Ingredients(settings, source, progress)
+
+    def work() -> Examination:
+        packer, ((selection, stored),) = ingredients.gather(PackageTree)
+        contents = packer.lay_out(selection, stored)
+        task = progress.task("audit", path.name, None)
+        try:
+            subject = packer.subject(contents, zipped_size=None)
+            report = check(subject, rules.ALL, ignore=ignore)
+        except ManylambdaError:
+            contents.confirm()  # a damaged wheel fails in many ways; what it is comes first
+            raise
+        finally:
+            task.finish()
+        contents.confirm()
+        return Examination(subject, packer.advised(report, subject, contents))
+
+    return undamaged(work, progress)
+
+
+def _source(path: Path) -> Source:
+    """Return the file that `path` names as a source of dependencies.
+
+    A `pyproject.toml` stands for what a build of its project would take: the lock made from it, where there is one.
+    """
+    from manylambda.errors import RequestError
+    from manylambda.locks.discovery import discover
+    from manylambda.locks.model import Source, SourceKind
+
+    if path.suffix in {".txt", ".in"}:
+        return discover(path.parent, requirements=[path])
+    if path.name != SourceKind.PYPROJECT.value:
+        return discover(path.parent, lock=path)
+    if not path.is_file():
+        raise RequestError(f"`{path}` does not exist")
+    source = discover(path.parent)
+    if source.kind is SourceKind.NONE:
+        raise RequestError(
+            f"`{path}` names no dependencies", hint="name a lock, a requirements file or a package instead"
+        )
+    if source.kind is SourceKind.REQUIREMENTS:  # not what was named
+        return Source(kind=SourceKind.PYPROJECT, project=source.project, files=(path.resolve(),))
+    return source

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from manylambda.errors import RequestError
 from manylambda.fetch.cache import Cache
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
     from manylambda.config import Settings
     from manylambda.locks.model import Selection, Source
-    from manylambda.pipeline.package import Artifact
+    from manylambda.pipeline.package import Artifact, Packer
     from manylambda.progress import Progress
     from manylambda.tree import PackageTree
     from manylambda.wheels.inventory import Inventory
+    from manylambda.wheels.wheelhouse import StoredWheel
+
+_T = TypeVar("_T")
 
 NATIVE_VERSION: Final = 2
 """Goes up whenever the facts `elf` reads of a file change."""
@@ -50,26 +54,43 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
                 f"`{target}` is known for auditing only: its runtime is long deprecated",
                 hint="`manylambda targets` lists what can be built",
             )
-    work = _Build(settings, progress)
+    source = dependencies.find_source(settings, progress)
+    work = Ingredients(settings, source, progress)
+
+    def make() -> BuildResult:
+        packer, wheels = work.gather(lambda: _project_files(settings, progress))
+        jobs = [partial(packer.make, selection, stored) for selection, stored in wheels]
+        return BuildResult(source=source, artifacts=tuple(_in_parallel(jobs, settings.jobs)))
+
+    return undamaged(make, progress)
+
+
+def undamaged(work: Callable[[], _T], progress: Progress) -> _T:
+    """Do `work`, and once more where it met a damaged file in the cache, which is then fetched anew."""
     try:
-        return work.run()
+        return work()
     except CacheDamaged as damage:
         progress.warning(f"{damage.message}; fetching anew")
-        return work.run()
+        return work()
 
 
-class _Build:
-    """One build: what its targets share, and the work for each."""
+class Ingredients:
+    """What the packages of one command are made of: the distributions chosen for each target, and their wheels."""
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    def __init__(self, settings: Settings, source: Source, progress: Progress) -> None:
+        """Choose what `source` gives each target of `settings`; raises the errors of resolving."""
         self._settings = settings
         self._progress = progress
+        self._source = source
         self._cache = Cache.default()
-        self._source = dependencies.find_source(settings, progress)
-        chosen = dependencies.selections(self._source, settings.targets, settings, self._cache, progress)
+        chosen = dependencies.selections(source, settings.targets, settings, self._cache, progress)
         self._selections = [source_code.with_project(selection, settings) for selection in chosen]
 
-    def run(self) -> BuildResult:
+    def gather(self, files: Callable[[], PackageTree]) -> tuple[Packer, list[tuple[Selection, Sequence[StoredWheel]]]]:
+        """Fetch and build what is not in the cache; return who packs it, and what goes into each package.
+
+        `files` gives the project's own, and is called while the wheels are being hashed.
+        """
         settings = self._settings
         selections = self._selections
         house = Wheelhouse(
@@ -88,34 +109,29 @@ class _Build:
                 selections, self._source, settings, self._cache, self._progress
             ).items()
         }
-        packer = Packer(
-            settings, self._source, house, self._project_files(), cache=self._cache, progress=self._progress
-        )
+        packer = Packer(settings, self._source, house, files(), cache=self._cache, progress=self._progress)
 
-        def work(selection: Selection) -> Callable[[], Artifact]:
-            stored = [
+        def stored(selection: Selection) -> Sequence[StoredWheel]:
+            wheels = [
                 *(fetched[pin.name, pin.wheel.filename] for pin in selection.pins),
                 *(built[source_code.place(package)] for package in selection.local),
                 *(built[source_code.place(sdist)] for sdist in selection.sdists),
             ]
-            stored.sort(key=lambda wheel: wheel.inventory.name)
-            return lambda: packer.make(selection, stored)
+            return sorted(wheels, key=lambda wheel: wheel.inventory.name)
 
-        return BuildResult(
-            source=self._source, artifacts=tuple(_in_parallel([work(one) for one in selections], settings.jobs))
-        )
+        return packer, [(selection, stored(selection)) for selection in selections]
 
-    def _project_files(self) -> PackageTree:
-        settings = self._settings
-        # A layer holds dependencies: of the project only what is named for it.
-        chosen = replace(settings.files, is_package=True) if settings.kind == "layer" else settings.files
-        found = project_tree(settings.project, chosen)
-        for left in found.left_out:
-            tell = self._progress.warning if left.notable else self._progress.detail
-            tell(f"left out `{left.path}`: {left.reason}")
-        for one, other in found.case_collisions:
-            self._progress.warning(f"`{one}` and `{other}` are one file on macOS and Windows")
-        return found.tree
+
+def _project_files(settings: Settings, progress: Progress) -> PackageTree:
+    # A layer holds dependencies: of the project only what is named for it.
+    chosen = replace(settings.files, is_package=True) if settings.kind == "layer" else settings.files
+    found = project_tree(settings.project, chosen)
+    for left in found.left_out:
+        tell = progress.warning if left.notable else progress.detail
+        tell(f"left out `{left.path}`: {left.reason}")
+    for one, other in found.case_collisions:
+        progress.warning(f"`{one}` and `{other}` are one file on macOS and Windows")
+    return found.tree
 
 
 def _in_parallel(work: Sequence[Callable[[], Artifact]], jobs: int | None) -> list[Artifact]:

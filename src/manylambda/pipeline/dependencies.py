@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 def find_source(settings: Settings, progress: Progress, *, ignored: Path | None = None) -> Source:
     """Find the file dependencies are taken from, and say which it is and what was passed over."""
     source = discover(settings.project, requirements=settings.requirements, lock=settings.lock, ignored=ignored)
+    tell_source(source, progress)
+    return source
+
+
+def tell_source(source: Source, progress: Progress) -> None:
+    """Say which file dependencies are taken from."""
     if source.kind is SourceKind.NONE:
         progress.info(f"no dependencies: `{source.project.name}` has no lock, requirements.txt or pyproject.toml")
-        return source
+        return
     names = ", ".join(f"`{_shown(file, source.project)}`" for file in source.files)
     passed = ", ".join(f"`{_shown(file, source.project)}`" for file in source.passed_over)
     how = "locked" if source.kind.is_locked else "resolved for each target"
     progress.info(f"dependencies from {names} ({how}{f'; passed over: {passed}' if passed else ''})")
-    return source
 
 
 def read_lock(source: Source, targets: Sequence[Target], settings: Settings, progress: Progress) -> Pylock:

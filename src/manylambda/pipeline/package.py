@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError
@@ -56,6 +56,18 @@ class Artifact:
     report: audits.Report
 
 
+class Contents(NamedTuple):
+    """What the package of one target is to hold; nothing is written yet."""
+
+    selection: Selection
+    stored: Sequence[StoredWheel]
+    """Of the selection, what is not left out on the user's word."""
+    tree: PackageTree
+    collisions: tuple[Collision, ...]
+    confirm: Callable[[], None]
+    """Waits until every wheel has been hashed; raises `CacheDamaged`."""
+
+
 class Packer:
     """Makes the packages of one build: they share the project's files and the wheels."""
 
@@ -77,8 +89,8 @@ class Packer:
         self._files = files
         self._progress = progress
 
-    def make(self, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
-        """Make the package of one target from its wheels, in the order of their names."""
+    def lay_out(self, selection: Selection, stored: Sequence[StoredWheel]) -> Contents:
+        """Put together what the package of one target is to hold, from its wheels in the order of their names."""
         settings, target = self._settings, selection.target
         stored = self._kept(target, stored)
         confirmed = _Background(lambda: self._house.confirm(stored))
@@ -89,24 +101,35 @@ class Packer:
         trees = [package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored]
         tree, collisions = overlay((self._files, *trees))
         prefix = self._prefix(target)
-        tree = tree.under(prefix) if prefix else tree
+        return Contents(selection, stored, tree.under(prefix) if prefix else tree, tuple(collisions), confirmed.result)
+
+    def make(self, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
+        """Write the package of one target, unless the audit refuses it."""
+        settings, target = self._settings, selection.target
+        contents = self.lay_out(selection, stored)
+        tree, stored = contents.tree, contents.stored
         place, kind = self._place(target), settings.kind
+        subject: audits.Subject | None = None
         report: audits.Report | None = None
 
         def admit(written: archive.Written) -> None:
-            nonlocal report
-            report = self._report(selection, tree, stored, collisions, written)
+            nonlocal report, subject
+            subject = self.subject(contents, None if kind == "dir" else written.size)
+            report = audits.check(subject, rules.ALL if settings.audit else ())
             if settings.audit and report.has_errors:
                 raise _Refused
-            confirmed.result()
+            contents.confirm()
 
         written: archive.Written | None = None
         try:
             written = self._write(tree, place, stored, label=str(target), admit=admit)
         except _Refused:
-            confirmed.result()
+            contents.confirm()
+            assert report is not None
+            assert subject is not None
+            report = self.advised(report, subject, contents)
         except ManylambdaError:
-            confirmed.result()  # a damaged wheel fails in many ways; what it is comes first
+            contents.confirm()  # a damaged wheel fails in many ways; what it is comes first
             raise
         assert report is not None
         return Artifact(
@@ -148,17 +171,12 @@ class Packer:
             )
         return written
 
-    def _report(
-        self,
-        selection: Selection,
-        tree: PackageTree,
-        stored: Sequence[StoredWheel],
-        collisions: Sequence[Collision],
-        written: archive.Written,
-    ) -> audits.Report:
-        settings, target = self._settings, selection.target
+    def subject(self, contents: Contents, zipped_size: int | None) -> audits.Subject:
+        """Return what the rules look at, with what is known of the wheels; nothing is read from them again."""
+        settings, tree, stored = self._settings, contents.tree, contents.stored
+        target = contents.selection.target
         if not settings.audit:
-            return audits.run(tree, target, (), facts={}, distributions=())
+            return audits.Subject(tree, target, kind=settings.kind, facts={}, distributions=())
         prefix = self._prefix(target)
         origins = {entry.path: entry.origin for entry in tree}
         facts = {
@@ -168,23 +186,33 @@ class Packer:
             if origins.get(prefix + path) == one.inventory.name  # not left out, and not brought by another
         }
         facts.update(audits.native_facts(entry for entry in tree if entry.origin == ORIGIN))
-        return audits.run(
+        return audits.Subject(
             tree,
             target,
-            rules.ALL,
             kind=settings.kind,
             layers=[audits.open_tree(layer) for layer in settings.layers],
             facts=facts,
             distributions=[one.inventory for one in stored],
-            zipped_size=None if settings.kind == "dir" else written.size,
-            collisions=collisions,
+            zipped_size=zipped_size,
+            collisions=contents.collisions,
             pure_fallbacks=[
                 audits.PureFallback(distribution=pin.name, file=pin.wheel.filename, compiled_for=pin.compiled_for)
-                for pin in selection.pins
+                for pin in contents.selection.pins
                 if pin.compiled_for
             ],
             handler=settings.handler,
         )
+
+    def advised(self, report: audits.Report, subject: audits.Subject, contents: Contents) -> audits.Report:
+        """Let the project's indexes say which releases would run; see `pipeline.advice`."""
+        if self._settings.offline:
+            return report
+        from manylambda.pipeline import advice, dependencies
+
+        def ask() -> advice.Asked:
+            return advice.of_selection(contents.selection, dependencies.index_settings(self._source, self._settings))
+
+        return advice.advise(report, subject, ask, self._progress)
 
     def _prefix(self, target: Target) -> str:
         """Return where in the package distributions lie, with its `/`."""
