@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manylambda
-from manylambda.config import FIELDS, Field, Settings, Shape, is_package, load
+from manylambda import rules
+from manylambda.audits import Ignore
+from manylambda.config import FIELDS, AuditSettings, Field, Settings, Shape, is_package, load, load_audit
 from manylambda.errors import RequestError
 from manylambda.sources import FileRules, SourceFolder
 from manylambda.target import Target
@@ -229,6 +231,88 @@ def test_a_file_without_our_table_has_no_settings(tmp_path: Path) -> None:
     assert load(project(tmp_path, "[tool.ruff]\nline-length = 3"), {}, FLAGS).file is None
 
 
+# What does not count, and why
+
+
+def test_what_is_ignored_is_a_rule_what_it_is_about_and_a_reason(tmp_path: Path) -> None:
+    text = """
+    [audit]
+    ignore = [
+      "executable-stack",
+      "library-missing:lightgbm",
+      { rule = "wrong-machine", match = "*/tools/*", reason = "never run" },
+    ]
+    fail-on = "warning"
+    """
+    read = settings_of(tmp_path, text)
+    assert read.ignore == (
+        Ignore("executable-stack"),
+        Ignore("library-missing", "lightgbm"),
+        Ignore("wrong-machine", "*/tools/*", "never run"),
+    )
+    assert (read.audit, read.fail_on) == (True, "warning")
+    read = load(tmp_path, {"MANYLAMBDA_AUDIT_IGNORE": "secret-file:a b/*, zip-too-large"}, FLAGS)
+    assert read.ignore == (Ignore("secret-file", "a b/*"), Ignore("zip-too-large"))
+    read = load(tmp_path, {"MANYLAMBDA_AUDIT": "0"}, {**FLAGS, "ignore": [Ignore("secret-file", "x", "y")]})
+    assert (read.audit, read.ignore) == (False, (Ignore("secret-file", "x", "y"),))
+
+
+def test_a_rule_that_resembles_none_gets_the_list(tmp_path: Path) -> None:
+    message, hint = wrong(tmp_path, flags={**FLAGS, "ignore": ["zzz"]})
+    assert message == "`--ignore`: `zzz` is not a rule"
+    assert hint == "the rules are " + ", ".join(f"`{name}`" for name in sorted(rule.name for rule in rules.ALL))
+
+
+def test_the_former_name_of_a_setting_is_still_read(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, 'fail-on = "warning"').fail_on == "warning"
+    environment = {"MANYLAMBDA_FAIL_ON": "error"}
+    assert load(tmp_path, environment, FLAGS).fail_on == "error"
+    assert wrong(tmp_path, environment={**environment, "MANYLAMBDA_AUDIT_FAIL_ON": "error"}) == (
+        "`MANYLAMBDA_FAIL_ON` is the same as `MANYLAMBDA_AUDIT_FAIL_ON`, and both are given",
+        "keep the latter",
+    )
+
+
+# What an audit of a finished package is told
+
+
+def test_an_audit_is_told_what_the_project_says_and_flags_win(tmp_path: Path) -> None:
+    text = """
+    targets = ["python3.12-x86_64"]
+    handler = "app.run"
+    layers = ["l.zip"]
+    audit = { fail-on = "warning", ignore = ["secret-file"] }
+    """
+    folder = project(tmp_path, text, own=True)
+    assert load_audit(folder, {}, {}) == AuditSettings(
+        target=X86,
+        layers=(folder / "l.zip",),
+        handler="app.run",
+        ignore=(Ignore("secret-file"),),
+        fail_on="warning",
+        file=folder / "manylambda.toml",
+    )
+    read = load_audit(folder, {}, {"targets": ["python3.13-arm64"], "handler": "app.other", "ignore": []})
+    assert (read.target, read.handler, read.ignore) == (ARM, "app.other", ())
+    flags = {"targets": ["python3.13-arm64"]}
+    assert load_audit(None, {"MANYLAMBDA_HANDLER": "x.y"}, flags) == AuditSettings(
+        target=ARM, layers=(), handler=None, ignore=(), fail_on="error", file=None
+    )
+
+
+def test_an_audit_is_for_one_target(tmp_path: Path) -> None:
+    project(tmp_path, 'targets = ["python3.12-x86_64", "python3.13-arm64"]', own=True)
+    with pytest.raises(RequestError) as caught:
+        load_audit(tmp_path, {}, {})
+    assert (caught.value.message, caught.value.hint) == (
+        "a package is audited for one target, not for `python3.12-x86_64`, `python3.13-arm64`",
+        "name it: `-t python3.12-x86_64`",
+    )
+    with pytest.raises(RequestError) as caught:
+        load_audit(None, {}, {})
+    assert caught.value.message == "no target is given"
+
+
 # What is wrong, with its exact words
 
 
@@ -240,6 +324,21 @@ MISTAKES: list[tuple[str, str, str, str | None]] = [
      "`exclude-distributions` leaves out distributions, `files.exclude` leaves out files"),
     ('files.inclde = []', "files.inclde", "is not a setting", "did you mean `files.include`?"),
     ('files = []', "files", "must be a table, not a list", None),
+    ('audit = "yes"', "audit", "must be true, false or a table, not text: `yes`", None),
+    ('audit.ignroe = []', "audit.ignroe", "is not a setting", "did you mean `audit.ignore`?"),
+    ('audit.fail-on = "note"', "audit.fail-on", "must be one of `error`, `warning`, not `note`", None),
+    ('fail-on = "error"\naudit.fail-on = "error"', "fail-on",
+     "is the same as `audit.fail-on`, and both are given", "keep the latter"),
+    ('audit.ignore = "secret-file"', "audit.ignore", "must be a list, not text: `secret-file`",
+     'write it as `["secret-file"]`'),
+    ('audit.ignore = ["libary-missing:lightgbm"]',
+     "audit.ignore[0]", ": `libary-missing` is not a rule", "did you mean `library-missing`?"),
+    ('audit.ignore = ["secret-file:"]', "audit.ignore[0]", " (`match`) is empty", None),
+    ('audit.ignore = [{ rule = "secret-file", reason = 3 }]',
+     "audit.ignore[0]", " (`reason`) must be text, not a number: `3`", None),
+    ('audit.ignore = [{ match = "x" }]',
+     "audit.ignore[0]", "must be a rule, or a table of `rule`, `match` and `reason`",
+     'such as `{ rule = "library-missing", match = "lightgbm", reason = "we add libgomp" }`'),
     ('targets = "python3.13-arm64"',
      "targets", "must be a list, not text: `python3.13-arm64`",
      'write it as `["python3.13-arm64"]`'),
@@ -276,7 +375,7 @@ MISTAKES: list[tuple[str, str, str, str | None]] = [
 def test_a_mistake_in_the_file_names_the_key_the_file_and_the_fact(
     tmp_path: Path, text: str, key: str, fact: str, hint: str | None
 ) -> None:
-    message = f"`tool.manylambda.{key}` in `pyproject.toml` {fact}"
+    message = f"`tool.manylambda.{key}` in `pyproject.toml`{'' if fact.startswith((':', ' ')) else ' '}{fact}"
     assert wrong(tmp_path, f"[tool.manylambda]\n{text}") == (message, hint)
 
 
@@ -440,11 +539,7 @@ def test_the_environment_and_a_flag_say_the_same_as_the_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     value = tomllib.loads(f"x = {field.example}")["x"]
-    items = (
-        [item if isinstance(item, str) else f"{item['from']}={item['to']}" for item in value]
-        if isinstance(value, list)
-        else None
-    )
+    items = [_as_flag(item) for item in value] if isinstance(value, list) else None
     text = ",".join(items) if items else str(value)
     flags = {key: one for key, one in FLAGS.items() if key != field.attribute}
     by_variable = load(tmp_path, {field.variable: text}, flags)
@@ -453,7 +548,20 @@ def test_the_environment_and_a_flag_say_the_same_as_the_file(
     by_file = load(tmp_path, {}, flags)
     for one in (by_variable, by_flag):
         for attribute in (item.name for item in fields(Settings) if item.name != "file"):
-            assert getattr(one, attribute) == getattr(by_file, attribute)
+            expected = getattr(by_file, attribute)
+            if attribute == "ignore":  # a reason is only for the file
+                expected = tuple(ignore._replace(reason=None) for ignore in expected)
+            assert getattr(one, attribute) == expected
+
+
+def _as_flag(item: Any) -> str:
+    match item:
+        case {"from": start, "to": to}:
+            return f"{start}={to}"
+        case {"rule": rule, "match": match}:
+            return f"{rule}:{match}"
+        case _:
+            return str(item)
 
 
 def test_the_schema_and_the_page_are_what_the_table_says() -> None:
@@ -498,8 +606,8 @@ def test_what_is_read_is_what_the_schema_allows(field: Field, value: Any) -> Non
         try:
             load(folder, {}, {} if field.key == "targets" and value else FLAGS)
         except RequestError:
-            # The schema cannot say what only the value shows: a folder out of the package, a name, a handler.
-            assert not is_valid or field.shape in {Shape.SOURCES, Shape.TEXT, Shape.TARGETS}
+            # The schema cannot say what only the value shows: a folder out of the package, a name, a handler, a rule.
+            assert not is_valid or field.shape in {Shape.SOURCES, Shape.TEXT, Shape.TARGETS, Shape.IGNORES}
         else:
             assert is_valid
 

@@ -29,14 +29,20 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 def schema() -> dict[str, Any]:
     """Describe `[tool.manylambda]`, and the whole of `manylambda.toml`."""
     properties: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for field in FIELDS:
+        described = {"description": field.summary, **_shape(field), **_default(field)}
         table, _, key = field.key.rpartition(".")
-        place = properties
         if table:
-            place = properties.setdefault(table, {"type": "object", "properties": {}, "additionalProperties": False})[
-                "properties"
-            ]
-        place[key] = {"description": field.summary, **_shape(field), **_default(field)}
+            tables.setdefault(table, {"type": "object", "properties": {}, "additionalProperties": False})
+            tables[table]["properties"][key] = described
+        else:
+            properties[key] = described
+        if field.former:
+            note = f"The same as {field.key}, which is the key to use"
+            properties[field.former] = {"description": note, **_shape(field), "deprecated": True}
+    for table, described in tables.items():
+        properties[table] = {"anyOf": [properties[table], described]} if table in properties else described
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:manylambda:config:1",
@@ -83,6 +89,14 @@ def _shape(field: Field) -> dict[str, Any]:
             }
             by_name = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": {"type": "string"}}
             return {"anyOf": [{"type": "array", "items": {"anyOf": [_TEXT, folder]}}, by_name]}
+        case Shape.IGNORES:
+            table = {
+                "type": "object",
+                "properties": {"rule": {"type": "string", "pattern": "^[a-z0-9-]+$"}, "match": _TEXT, "reason": _TEXT},
+                "required": ["rule"],
+                "additionalProperties": False,
+            }
+            return {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^[a-z0-9-]+(:.+)?$"}, table]}}
         case Shape.PATH | Shape.TEXT:
             return dict(_TEXT)
         case Shape.CHOICE:
@@ -113,13 +127,16 @@ def _overview() -> list[str]:
 def _section(field: Field) -> list[str]:
     table, _, key = field.key.rpartition(".")
     header = f"[tool.manylambda.{table}]" if table else "[tool.manylambda]"
+    former = (
+        f" Before, it was `{field.former}` and `{field.former_variable}`: both are still read." if field.former else ""
+    )
     kind = " or ".join(f"`{choice}`" for choice in field.choices) if field.choices else field.shape.value
     return [
         f"### `{field.key}`",
         "",
         f"{field.summary}.",
         "",
-        f"Flag `{field.flag}`, variable `{field.variable}`. Type: {kind}. Default: {_shown_default(field)}.",
+        f"Flag `{field.flag}`, variable `{field.variable}`. Type: {kind}. Default: {_shown_default(field)}.{former}",
         "",
         "```toml",
         header,

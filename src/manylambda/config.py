@@ -20,6 +20,7 @@ from manylambda.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from manylambda.audits.findings import Ignore
     from manylambda.locks.model import ResolveOptions
 
 PREFIX: Final = "MANYLAMBDA_"
@@ -36,6 +37,7 @@ class Shape(Enum):
     PATHS = "list of paths"
     GLOBS = "list of patterns"
     SOURCES = "list of folders, or table of folders"
+    IGNORES = "list of rules, each with what it is about and why"
     PATH = "path"
     TEXT = "text"
     CHOICE = "one word"
@@ -46,7 +48,7 @@ class Shape(Enum):
     @property
     def is_list(self) -> bool:
         """Whether a flag of it may be given several times."""
-        return self in {Shape.TARGETS, Shape.NAMES, Shape.PATHS, Shape.GLOBS, Shape.SOURCES}
+        return self in {Shape.TARGETS, Shape.NAMES, Shape.PATHS, Shape.GLOBS, Shape.SOURCES, Shape.IGNORES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +68,22 @@ class Field:
     example: str
     """A value as TOML."""
     choices: tuple[str, ...] = ()
+    former: str | None = None
+    """The key it had before, which is still read."""
 
     @property
     def variable(self) -> str:
         """The environment variable."""
-        return PREFIX + self.key.replace(".", "_").replace("-", "_").upper()
+        return _variable(self.key)
+
+    @property
+    def former_variable(self) -> str | None:
+        """The environment variable it had before."""
+        return _variable(self.former) if self.former else None
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.replace(".", "_").replace("-", "_").upper()
 
 
 FIELDS: Final = (
@@ -160,9 +173,14 @@ FIELDS: Final = (
         summary="Check that a package will load before it is written", example="false",
     ),
     Field(
-        key="fail-on", attribute="fail_on", flag="--fail-on", shape=Shape.CHOICE, default='"error"',
+        key="audit.fail-on", attribute="fail_on", flag="--fail-on", shape=Shape.CHOICE, default='"error"',
         choices=("error", "warning"), summary="The severity of a finding that ends in exit status 1",
-        example='"warning"',
+        example='"warning"', former="fail-on",
+    ),
+    Field(
+        key="audit.ignore", attribute="ignore", flag="--ignore", shape=Shape.IGNORES, default="[]",
+        summary="Findings that do not count: a rule, or `RULE:GLOB` for its findings about a distribution or path",
+        example='["executable-stack", { rule = "library-missing", match = "lightgbm", reason = "we add libgomp" }]',
     ),
     Field(
         key="offline", attribute="offline", flag="--offline", shape=Shape.SWITCH, default="false",
@@ -194,6 +212,7 @@ FIELDS: Final = (
 )  # fmt: skip
 
 _BY_KEY: Final = {field.key: field for field in FIELDS}
+_FORMER: Final = {field.former: field for field in FIELDS if field.former}
 _TABLES: Final = frozenset(field.key.partition(".")[0] for field in FIELDS if "." in field.key)
 _MEANT: Final = {
     "exclude": "`exclude-distributions` leaves out distributions, `files.exclude` leaves out files",
@@ -234,6 +253,7 @@ class Settings:
     handler: str | None = None
     audit: bool = True
     fail_on: Literal["error", "warning"] = "error"
+    ignore: tuple[Ignore, ...] = ()
     offline: bool = False
     jobs: int | None = None
     """None for as many as there are processors."""
@@ -255,6 +275,18 @@ class Settings:
         )
 
 
+class AuditSettings(NamedTuple):
+    """What an audit of a finished package is told. Paths are absolute."""
+
+    target: Target
+    layers: tuple[Path, ...]
+    handler: str | None
+    ignore: tuple[Ignore, ...]
+    fail_on: Literal["error", "warning"]
+    file: Path | None
+    """Where settings were read from; None when no file has any."""
+
+
 def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
     """Decide the settings of a project: flags before environment before the project's file.
 
@@ -262,28 +294,75 @@ def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, obje
     directory, those of the file to the project. A list is replaced, never added to. Raises `RequestError` that tells
     all that is wrong at once.
     """
+    folder = _folder(project)
+    problems = _Problems()
+    document, file, given = _given(folder, environment, flags, problems)
+    if not given.get("targets") and not problems:
+        problems.add(*_NO_TARGET)
+    problems.raise_if_any()
+    return _settings(folder, document, file, given)
+
+
+def load_audit(project: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> AuditSettings:
+    """Decide what `manylambda audit` is told of a package that need not be the project's; see `load`.
+
+    Without a `project` flags alone count. Raises `RequestError` also where there is not exactly one target.
+    """
+    problems = _Problems()
+    file: Path | None = None
+    if project is not None:
+        _, file, given = _given(_folder(project), environment, flags, problems)
+    else:
+        here = Path.cwd()
+        given = dict(_from_flags(flags, _Reader(problems, here, here)))
+    targets: tuple[Target, ...] = given.get("targets", ())
+    if not problems and len(targets) != 1:
+        if targets:
+            several = ", ".join(f"`{target}`" for target in targets)
+            problems.add(f"a package is audited for one target, not for {several}", f"name it: `-t {targets[0]}`")
+        else:
+            problems.add(*_NO_TARGET)
+    problems.raise_if_any()
+    return AuditSettings(
+        target=targets[0],
+        layers=given.get("layers", ()),
+        handler=given.get("handler"),
+        ignore=given.get("ignore", ()),
+        fail_on=given.get("fail_on", "error"),
+        file=file,
+    )
+
+
+def load_settings(project: Path, **flags: object) -> Settings:
+    """Decide the settings of a project for a program; keywords stand for flags: `targets=["python3.13-arm64"]`."""
+    return load(project, os.environ, flags)
+
+
+_NO_TARGET: Final = (
+    "no target is given",
+    'name one, such as `-t python3.13-arm64`, or `targets = ["python3.13-arm64"]`',
+)
+
+
+def _folder(project: Path) -> Path:
     folder = Path(os.path.abspath(project))  # noqa: PTH100 - a link to a project keeps its name
     if not folder.is_dir():
         raise RequestError(f"the project is not a folder: `{project}`")
+    return folder
+
+
+def _given(
+    folder: Path, environment: Mapping[str, str], flags: Mapping[str, object], problems: _Problems
+) -> tuple[Mapping[str, Any], Path | None, dict[str, Any]]:
+    """Return the project's `pyproject.toml`, the file that has settings, and what all places together give."""
     document = _document(folder / _PYPROJECT)
-    problems = _Problems()
     file, table, place = _own_table(folder, document)
     here = Path.cwd()
     given: dict[str, Any] = {}
     given.update(_from_file(table, place, _Reader(problems, folder, folder)))
     given.update(_from_environment(environment, _Reader(problems, here, folder)))
     given.update(_from_flags(flags, _Reader(problems, here, folder)))
-    if not given.get("targets") and not problems:
-        problems.add(
-            "no target is given", 'name one, such as `-t python3.13-arm64`, or `targets = ["python3.13-arm64"]`'
-        )
-    problems.raise_if_any()
-    return _settings(folder, document, file, given)
-
-
-def load_settings(project: Path, **flags: object) -> Settings:
-    """Decide the settings of a project for a program; keywords stand for flags: `targets=["python3.13-arm64"]`."""
-    return load(project, os.environ, flags)
+    return document, file, given
 
 
 def is_package(project: Path) -> bool:
@@ -385,18 +464,27 @@ def _from_file(table: object, place: _Place, reader: _Reader) -> Iterator[tuple[
         return
     before = place.before if place.before == "`" else place.before + "."
     for key, value in table.items():
-        if key not in _TABLES:
-            yield from _from_key(key, value, place._replace(before=before + key), reader)
-        elif isinstance(value, dict):
+        here = place._replace(before=before + key)
+        if key in _TABLES and isinstance(value, dict):
             for inner, one in value.items():
                 dotted = f"{key}.{inner}"
                 yield from _from_key(dotted, one, place._replace(before=before + dotted), reader)
+        elif key in _TABLES and not (key in _BY_KEY and isinstance(value, bool)):
+            switch = "true, false or " if key in _BY_KEY else ""
+            reader.problems.add(f"{here()} must be {switch}a table, not {_kind(value)}")
+        elif key in _FORMER and _has(table, _FORMER[key].key):
+            reader.problems.add(f"{here()} is the same as `{_FORMER[key].key}`, and both are given", "keep the latter")
         else:
-            reader.problems.add(f"{place._replace(before=before + key)()} must be a table, not {_kind(value)}")
+            yield from _from_key(key, value, here, reader)
+
+
+def _has(table: Mapping[str, Any], key: str) -> bool:
+    owner, _, name = key.partition(".")
+    return name in _table(table, owner)
 
 
 def _from_key(key: str, value: object, place: _Place, reader: _Reader) -> Iterator[tuple[str, Any]]:
-    found = _BY_KEY.get(key)
+    found = _BY_KEY.get(key) or _FORMER.get(key)
     if found is None:
         reader.problems.add(f"{place()} is not a setting", _meant(key, _BY_KEY))
     else:
@@ -405,11 +493,16 @@ def _from_key(key: str, value: object, place: _Place, reader: _Reader) -> Iterat
 
 def _from_environment(environment: Mapping[str, str], reader: _Reader) -> Iterator[tuple[str, Any]]:
     by_variable = {one.variable: one for one in FIELDS}
+    formerly = {one.former_variable: one for one in FIELDS if one.former_variable}
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or not environment[variable].strip():
             continue
         found = by_variable.get(variable)
-        if found is not None:
+        if found is None and (found := formerly.get(variable)) and environment.get(found.variable, "").strip():
+            reader.problems.add(
+                f"`{variable}` is the same as `{found.variable}`, and both are given", "keep the latter"
+            )
+        elif found is not None:
             value = _from_text(found, environment[variable])
             yield from reader.read(found, value, _Place(f"`{variable}"))
         elif meant := _nearest(variable.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in by_variable]):
@@ -441,7 +534,7 @@ def _from_text(found: Field, text: Any, *, is_flag: bool = False) -> object:
     match found.shape:
         case Shape.TARGETS | Shape.NAMES:
             return [word for word in re.split(r"[,\s]+", text) if word]
-        case Shape.PATHS | Shape.GLOBS:
+        case Shape.PATHS | Shape.GLOBS | Shape.IGNORES:
             return [text] if is_flag else [part.strip() for part in text.split(",") if part.strip()]
         case Shape.SOURCES:
             parts = [text] if is_flag else [part.strip() for part in text.split(",") if part.strip()]
@@ -538,6 +631,8 @@ class _Reader:
                 return self._list(value, label, _text)
             case Shape.SOURCES:
                 return self._sources(value, label)
+            case Shape.IGNORES:
+                return self._list(value, label, _ignore)
             case Shape.PATH:
                 return self._path(value, label())
             case Shape.TEXT:
@@ -616,6 +711,38 @@ def _target(value: object, label: str) -> Target:
         raise _Wrong(f"{label}: {error.message}", error.hint) from error
 
 
+def _ignore(value: object, label: str) -> Ignore:
+    """Read `RULE`, `RULE:GLOB` or a table of `rule`, `match` and `reason`."""
+    from manylambda.audits.findings import Ignore  # costs a command that ignores nothing more than all else here
+
+    if isinstance(value, Ignore):
+        value = {"rule": value.rule, "match": value.glob, "reason": value.reason}
+        value = {key: one for key, one in value.items() if one is not None}
+    elif isinstance(value, str):
+        rule, colon, match = value.partition(":")
+        value = {"rule": rule.strip()} | ({"match": match.strip()} if colon else {})
+    if not isinstance(value, dict) or "rule" not in value or not value.keys() <= {"rule", "match", "reason"}:
+        raise _Wrong(
+            f"{label} must be a rule, or a table of `rule`, `match` and `reason`",
+            'such as `{ rule = "library-missing", match = "lightgbm", reason = "we add libgomp" }`',
+        )
+    told = {key: _text(one, f"{label} (`{key}`)") for key, one in value.items()}
+    known = _rules()
+    if told["rule"] not in known:
+        nearest = _nearest(told["rule"], known, at_least=0.5)
+        listed = "the rules are " + ", ".join(f"`{one}`" for one in known)
+        raise _Wrong(f"{label}: `{told['rule']}` is not a rule", f"did you mean `{nearest}`?" if nearest else listed)
+    return Ignore(told["rule"], told.get("match"), told.get("reason"))
+
+
+def _rules() -> list[str]:
+    """Return the rules by the names of their pages: the rules themselves are on this floor."""
+    from importlib.resources import files
+
+    pages = files("manylambda").joinpath("data", "rules").iterdir()
+    return sorted(page.name.removesuffix(".md") for page in pages if page.name.endswith(".md"))
+
+
 def _name(value: object, label: str) -> str:
     text = _text(value, label)
     if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", text):
@@ -682,7 +809,7 @@ def _meant(key: str, known: Mapping[str, Field]) -> str:
     return f"did you mean `{nearest}`?" if nearest else "the settings are " + ", ".join(f"`{one}`" for one in known)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
+def _nearest(word: str, known: Iterable[str], at_least: float = 0.8) -> str | None:
     import difflib
 
-    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.8)), None)
+    return next(iter(difflib.get_close_matches(word, list(known), 1, at_least)), None)

@@ -13,7 +13,8 @@ from manylambda.audits.distributions import (
     normalised,
     read_distributions,
 )
-from manylambda.audits.findings import PROJECT, Finding, Ignore, Ignored, Report, Severity
+from manylambda.audits.findings import PROJECT, Finding, Ignore, Ignored, Report, Severity, stale
+from manylambda.audits.making import Making
 from manylambda.audits.natives import native_facts
 from manylambda.audits.packages import Package, open_package, open_tree
 from manylambda.audits.subject import Kind, Rule, Subject, check, run
@@ -26,6 +27,7 @@ __all__ = [
     "Ignored",
     "InstalledDistribution",
     "Kind",
+    "Making",
     "Package",
     "PureFallback",
     "Report",
@@ -39,4 +41,5 @@ __all__ = [
     "open_tree",
     "read_distributions",
     "run",
+    "stale",
 ]

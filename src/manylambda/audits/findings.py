@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 PROJECT: Final = "project"
 """The origin of files that no distribution brought."""
@@ -51,8 +56,12 @@ class Ignore(NamedTuple):
 
     rule: str
     glob: str | None = None
-    """Matched, with case, against the finding's path and its distribution; None is every finding of the rule."""
+    """Matched, with case, against the finding's path, and against its distribution however its name is spelt; `project`
+    is what no distribution brought. None is every finding of the rule."""
     reason: str | None = None
+
+    def __str__(self) -> str:
+        return self.rule if self.glob is None else f"{self.rule}:{self.glob}"
 
     def covers(self, finding: Finding) -> bool:
         """Whether the finding is to be ignored."""
@@ -60,7 +69,9 @@ class Ignore(NamedTuple):
             return False
         if self.glob is None:
             return True
-        return any(fnmatchcase(name, self.glob) for name in (finding.path, finding.distribution) if name is not None)
+        if finding.path is not None and fnmatchcase(finding.path, self.glob):
+            return True
+        return fnmatchcase(finding.distribution or PROJECT, re.sub("[-_.]+", "-", self.glob).lower())
 
 
 class Ignored(NamedTuple):
@@ -68,6 +79,10 @@ class Ignored(NamedTuple):
 
     finding: Finding
     by: Ignore
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the finding with the reason why it does not count."""
+        return {**self.finding.to_json(), "reason": self.by.reason}
 
 
 class Report(NamedTuple):
@@ -82,6 +97,8 @@ class Report(NamedTuple):
     """Bytes, layers included: what Lambda counts."""
     ignored: tuple[Ignored, ...] = ()
     """What was found and does not count."""
+    versions: Mapping[str, str] = MappingProxyType({})
+    """Of the distributions that findings name, by normalised name."""
 
     def number_of(self, severity: Severity) -> int:
         """Return how many findings have this severity."""
@@ -103,6 +120,7 @@ class Report(NamedTuple):
             "target": self.target,
             "path": path,
             "findings": [finding.to_json() for finding in self.findings],
+            "ignored": [ignored.to_json() for ignored in self.ignored],
             "summary": {
                 "errors": self.number_of(Severity.ERROR),
                 "warnings": self.number_of(Severity.WARNING),
@@ -112,3 +130,9 @@ class Report(NamedTuple):
                 "unzipped_size": self.unzipped_size,
             },
         }
+
+
+def stale(ignore: Iterable[Ignore], reports: Iterable[Report]) -> tuple[Ignore, ...]:
+    """Return those of `ignore` that cover nothing any of `reports` found: what they are about is gone, or misspelt."""
+    found = [ignored.finding for report in reports for ignored in report.ignored]
+    return tuple(one for one in ignore if not any(map(one.covers, found)))

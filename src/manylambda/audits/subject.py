@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from manylambda.audits.distributions import Distribution, PureFallback, read_distributions
 from manylambda.audits.findings import PROJECT, Finding, Ignore, Ignored, Report, Severity
+from manylambda.audits.making import UNKNOWN, Making
 from manylambda.audits.natives import native_facts
 from manylambda.elf import ElfFile, NativeFile
 from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, resolve
@@ -46,6 +47,7 @@ class Subject:
         collisions: Sequence[Collision] = (),
         pure_fallbacks: Sequence[PureFallback] = (),
         handler: str | None = None,
+        making: Making = UNKNOWN,
     ) -> None:
         """See `run`."""
         self.tree = tree
@@ -56,6 +58,7 @@ class Subject:
         self.collisions = tuple(collisions)
         self.pure_fallbacks = tuple(pure_fallbacks)
         self.handler = handler
+        self.making = making
         self._facts = facts
         self._distributions = distributions
         self._root = LAYER_ROOT if kind == "layer" else FUNCTION_ROOT
@@ -115,7 +118,10 @@ class Subject:
     @cached_property
     def unzipped_size(self) -> int:
         """Bytes of the package and its layers."""
-        return self.tree.size + sum(layer.size for layer in self.layers)
+        own = self.tree.size
+        if self.making.linked and self.kind != "dir":  # a link is a few bytes once Lambda has unpacked it
+            own -= sum(entry.content.size for entry in self.tree if entry.path in self.making.linked)
+        return own + sum(layer.size for layer in self.layers)
 
     def site_folders(self, *, in_layer: bool) -> tuple[str, ...]:
         """Return the folders of a package or layer that are on `sys.path`, each with its `/`, the root as empty."""
@@ -146,14 +152,15 @@ def run(
     collisions: Sequence[Collision] = (),
     pure_fallbacks: Sequence[PureFallback] = (),
     handler: str | None = None,
+    making: Making = UNKNOWN,
     ignore: Sequence[Ignore] = (),
 ) -> Report:
     """Apply `rules` to a package on `target` and return what they find, worst first, in a fixed order.
 
     `layers` are in the order of the function's configuration. `facts` (path in `tree` -> facts) and
     `distributions` are read from `tree` where they are not given: whoever has them by the hash of a wheel spares that.
-    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call. What `ignore`
-    covers is reported apart.
+    `zipped_size` is the archive's, in bytes, where it is known; `handler` is what Lambda will call;
+    `making` is how another tool wrote the package. What `ignore` covers is reported apart.
     """
     return check(
         Subject(
@@ -167,6 +174,7 @@ def run(
             collisions=collisions,
             pure_fallbacks=pure_fallbacks,
             handler=handler,
+            making=making,
         ),
         rules,
         ignore=ignore,
@@ -189,6 +197,7 @@ def check(subject: Subject, rules: Iterable[Rule], *, ignore: Sequence[Ignore] =
     def place(one: Finding) -> tuple[int, str, str, str, str]:
         return order[one.severity], one.distribution or "", one.rule, one.path or "", one.message
 
+    named = {one.distribution for one in (*findings, *(each.finding for each in ignored)) if one.distribution}
     return Report(
         target=str(subject.target),
         findings=tuple(sorted(findings, key=place)),
@@ -196,4 +205,5 @@ def check(subject: Subject, rules: Iterable[Rule], *, ignore: Sequence[Ignore] =
         files=len(subject.tree),
         unzipped_size=subject.unzipped_size,
         ignored=tuple(sorted(ignored, key=lambda one: place(one.finding))),
+        versions={name: subject.by_name[name].version for name in sorted(named) if name in subject.by_name},
     )

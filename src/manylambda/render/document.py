@@ -47,6 +47,7 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
             for one in artifact.distributions
         ],
         "findings": [finding.to_json() for finding in artifact.report.findings],
+        "ignored": [ignored.to_json() for ignored in artifact.report.ignored],
     }
 
 
