@@ -89,6 +89,7 @@ def _of_package(
             layers=[open_package(layer).tree for layer in layers],
             zipped_size=package.zipped_size,
             handler=handler,
+            making=package.making,
         )
         report = check(subject, rules.ALL, ignore=ignore)
     finally:
@@ -149,13 +150,18 @@ def _source(path: Path) -> Source:
     A `pyproject.toml` stands for what a build of its project would take: the lock made from it, where there is one.
     """
     from manylambda.errors import RequestError
-    from manylambda.locks.discovery import discover
+    from manylambda.locks.discovery import discover, lock_kind
     from manylambda.locks.model import Source, SourceKind
 
     if path.suffix in {".txt", ".in"}:
         return discover(path.parent, requirements=[path])
-    if path.name != SourceKind.PYPROJECT.value:
+    if lock_kind(path.name) is not None:
         return discover(path.parent, lock=path)
+    if path.name != SourceKind.PYPROJECT.value:
+        raise RequestError(
+            f"`{path.name}` is neither a package nor a lock of a known name",
+            hint="a lock is called `pylock.toml`, `pylock.<name>.toml`, `uv.lock`, `poetry.lock` or `pdm.lock`",
+        )
     if not path.is_file():
         raise RequestError(f"`{path}` does not exist")
     source = discover(path.parent)
