@@ -290,13 +290,14 @@ def test_an_audit_is_told_what_the_project_says_and_flags_win(tmp_path: Path) ->
         handler="app.run",
         ignore=(Ignore("secret-file"),),
         fail_on="warning",
+        offline=False,
         file=folder / "manylambda.toml",
     )
     read = load_audit(folder, {}, {"targets": ["python3.13-arm64"], "handler": "app.other", "ignore": []})
     assert (read.target, read.handler, read.ignore) == (ARM, "app.other", ())
     flags = {"targets": ["python3.13-arm64"]}
     assert load_audit(None, {"MANYLAMBDA_HANDLER": "x.y"}, flags) == AuditSettings(
-        target=ARM, layers=(), handler=None, ignore=(), fail_on="error", file=None
+        target=ARM, layers=(), handler=None, ignore=(), fail_on="error", offline=False, file=None
     )
 
 

@@ -283,6 +283,7 @@ class AuditSettings(NamedTuple):
     handler: str | None
     ignore: tuple[Ignore, ...]
     fail_on: Literal["error", "warning"]
+    offline: bool
     file: Path | None
     """Where settings were read from; None when no file has any."""
 
@@ -329,6 +330,7 @@ def load_audit(project: Path | None, environment: Mapping[str, str], flags: Mapp
         handler=given.get("handler"),
         ignore=given.get("ignore", ()),
         fail_on=given.get("fail_on", "error"),
+        offline=given.get("offline", False),
         file=file,
     )
 

@@ -115,7 +115,7 @@ class Packer:
         def admit(written: archive.Written) -> None:
             nonlocal report, subject
             subject = self.subject(contents, None if kind == "dir" else written.size)
-            report = audits.check(subject, rules.ALL if settings.audit else ())
+            report = audits.check(subject, rules.ALL if settings.audit else (), ignore=settings.ignore)
             if settings.audit and report.has_errors:
                 raise _Refused
             contents.confirm()
