@@ -9,14 +9,17 @@ import contextlib
 import os
 import sys
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from manylambda.config import Settings
+    from manylambda.audits import Ignore, Report
+    from manylambda.config import AuditSettings, Settings
     from manylambda.render.console import Console
+    from manylambda.render.findings import Look
 
 _EXIT_INTERRUPTED: Final = 130
 
@@ -33,6 +36,7 @@ _METAVARS: Final = {
     "allow_sdist": "NAME",
     "handler": "MODULE.FUNCTION",
     "jobs": "N",
+    "ignore": "RULE[:GLOB]",
     "files_sources": "FROM[=TO]",
     "files_include": "GLOB",
     "files_exclude": "GLOB",
@@ -41,6 +45,7 @@ _METAVARS: Final = {
 _RESOLVING: Final = frozenset(
     {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline"}
 )
+_AUDIT_FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
 
 _EPILOG: Final = """\
 examples:
@@ -92,14 +97,11 @@ def _guarded(options: argparse.Namespace) -> int:
             stream.reconfigure(errors="backslashreplace")
     stderr = sys.stderr
     terminal = stderr.isatty()
-    color = (terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb") or bool(
-        os.environ.get("FORCE_COLOR")
-    )
     console = Console(
         stderr,
         quiet=options.quiet,
         verbose=options.verbose,
-        color=color,
+        color=_wants_color(stderr),
         bars=terminal and os.environ.get("TERM") != "dumb",
     )
     with console:
@@ -131,6 +133,31 @@ def _guarded(options: argparse.Namespace) -> int:
     return int(status)
 
 
+def _wants_color(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows colours, or colours are asked for all the same."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _look(options: argparse.Namespace) -> Look:
+    """Return how results look where they go."""
+    import shutil
+
+    from manylambda.render.findings import Look
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return Look(verbose=options.verbose, color=_wants_color(sys.stdout), width=width)
+
+
+def _tell_stale(console: Console, ignore: Sequence[Ignore], reports: Iterable[Report]) -> None:
+    """Tell of what is ignored and is not there: it is gone, or misspelt."""
+    from manylambda.audits import stale
+
+    for one in stale(ignore, reports):
+        console.info(f"{console.styled('note')} nothing in the package is ignored by `{one}`: it can go")
+
+
 # Each command returns what it prints and its exit status.
 
 
@@ -141,23 +168,81 @@ def _build(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     settings = _settings(options)
     result = build(settings, progress=console)
     status = int(result.fails(settings.fail_on))
+    if settings.audit and settings.ignore:
+        _tell_stale(console, settings.ignore, [artifact.report for artifact in result.artifacts])
     if options.format == "json":
         return _json(document.build(result)), status
-    return text.build(result, verbose=options.verbose), status
+    return text.build(result, _look(options)), status
 
 
 def _audit(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from pathlib import Path
 
-    from manylambda.pipeline.audit import audit
-    from manylambda.render import text
-    from manylambda.target import Target
+    from manylambda import config
+    from manylambda.pipeline.audit import examine
 
-    layers = [Path(layer) for layer in options.layers]
-    target = Target.parse(options.target)
-    report = audit(Path(options.path), target, layers=layers, handler=options.handler, progress=console)
-    status = int(report.fails(options.fail_on))
-    return _json(report.to_json(options.path)) if options.format == "json" else text.audit(report), status
+    flags = {name: value for name, value in vars(options).items() if name in _AUDIT_FLAGS}
+    project = None if options.no_config else Path(options.project)
+    settings = config.load_audit(project, os.environ, flags)
+    path = Path(options.path)
+    # A layer of the configuration is audited as the package it is, not on top of itself.
+    layers = [layer for layer in settings.layers if "layers" in flags or not _is_same(layer, path)]
+    examination = examine(
+        path,
+        settings.target,
+        layers=layers,
+        handler=settings.handler,
+        ignore=settings.ignore,
+        offline=settings.offline,
+        progress=console,
+    )
+    report = examination.report
+    _tell_configured(console, settings, flags, report)
+    status = int(report.fails(settings.fail_on))
+    if options.format == "json":
+        return _json(report.to_json(options.path)), status
+    if options.format == "sarif":
+        from manylambda.render import sarif
+
+        _print_utf8()
+        return _json(sarif.audit(report, path, is_folder=path.is_dir())), status
+    if options.format == "html":
+        from manylambda.render import html
+
+        _print_utf8()
+        return html.audit(examination, path=options.path), status
+    from manylambda.render import text
+
+    return text.audit(report, _look(options)), status
+
+
+def _tell_configured(console: Console, settings: AuditSettings, flags: Collection[str], report: Report) -> None:
+    """Tell what came from the configuration and not from the command: the package may be from anywhere."""
+    note = console.styled("note")
+    if "ignore" in flags:  # what the project ignores need not be in every package
+        _tell_stale(console, settings.ignore, [report])
+    if "targets" not in flags:
+        console.detail(f"{note} the target `{settings.target}` is what the configuration says")
+    if settings.handler is not None and "handler" not in flags:
+        is_missed = any(finding.rule == "handler-missing" for finding in report.findings)
+        tell = console.info if is_missed else console.detail
+        tell(f"{note} the handler `{settings.handler}` is what the configuration says; `--no-config` reads none")
+    if settings.layers and "layers" not in flags:
+        layers = ", ".join(f"`{layer}`" for layer in settings.layers)
+        console.detail(f"{note} the layers are what the configuration says: {layers}")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _print_utf8() -> None:
+    """Write results as UTF-8, which their format promises, whatever a pipe or a file has by default (Windows)."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _lock(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -248,9 +333,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == asked:
             add_options(command)
-            command.add_argument(
-                "--format", choices=("text", "json"), default="text", help="how results are printed (text)"
-            )
+            formats = ("text", "json", "sarif", "html") if name == "audit" else ("text", "json")
+            command.add_argument("--format", choices=formats, default="text", help="how results are printed (text)")
             command.add_argument("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
             command.add_argument("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
     return parser
@@ -262,14 +346,12 @@ def _build_options(parser: argparse.ArgumentParser) -> None:
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
-    parser.add_argument("-t", "--target", required=True, metavar="TARGET", help="such as python3.13-arm64")
-    parser.add_argument(
-        "--layer", dest="layers", action="append", metavar="ZIP", default=[], help="a layer it is used with"
+    _field_options(parser, only=_AUDIT_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"
     )
-    parser.add_argument("--handler", metavar="MODULE.FUNCTION", help="what Lambda will call")
-    parser.add_argument(
-        "--fail-on", choices=("error", "warning"), default="error", help="exit 1 at this severity (error)"
-    )
+    where.add_argument("--no-config", action="store_true", help="read no configuration: only the flags count")
 
 
 def _lock_options(parser: argparse.ArgumentParser) -> None:
@@ -288,12 +370,23 @@ def _targets_options(parser: argparse.ArgumentParser) -> None:
 def _project_options(
     parser: argparse.ArgumentParser, *, only: Collection[str] | None = None, without: Collection[str] = ()
 ) -> None:
+    """Give a command its project and the settings as flags."""
+    parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
+    _field_options(parser, only=only, without=without)
+
+
+def _field_options(
+    parser: argparse.ArgumentParser,
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    told: Mapping[str, str] | None = None,
+) -> None:
     """Give a command the settings as flags; those that are not used stay out of the parsed options."""
     import argparse
 
     from manylambda.config import FIELDS, Shape
 
-    parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
     for field in FIELDS:
         if field.attribute in without or (only is not None and field.attribute not in only):
             continue
@@ -313,4 +406,5 @@ def _project_options(
         summary = field.summary[0].lower() + field.summary[1:]
         if field.flag == "--no-audit":
             summary = "write the package even if it will not load"
+        summary = (told or {}).get(field.attribute, summary)
         parser.add_argument(*flags, dest=field.attribute, default=argparse.SUPPRESS, help=summary, **more)

@@ -5,33 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import Severity
+from manylambda.render import findings
+from manylambda.render.findings import Look, counted
 from manylambda.render.table import columns, mebibytes, megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from manylambda.audits import Finding, Report
+    from manylambda.audits import Report
     from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans, TargetPlan
     from manylambda.target import Target
 
+_PLAIN: Final = Look()
 _ROWS: Final = 12
 """Distributions listed unless `-v`: the largest ones are what a reader looks for."""
 
 
-def build(result: BuildResult, *, verbose: bool) -> str:
+def build(result: BuildResult, look: Look = _PLAIN) -> str:
     """Return what was made: a size table, the findings, where each package lies and its digest."""
-    return "\n\n".join(_artifact(artifact, verbose=verbose) for artifact in result.artifacts)
+    return "\n\n".join(_artifact(artifact, look) for artifact in result.artifacts)
 
 
-def _artifact(artifact: Artifact, *, verbose: bool) -> str:
+def _artifact(artifact: Artifact, look: Look) -> str:
     parts = []
     if artifact.distributions:
-        parts.append(_size_table(artifact, verbose=verbose))
-    if artifact.report.findings:
-        parts.append(findings(artifact.report.findings))
+        parts.append(_size_table(artifact, verbose=look.verbose))
+    parts += _findings(artifact.report, look)
     written = artifact.written
     if written is None:
         parts.append(
@@ -42,7 +44,7 @@ def _artifact(artifact: Artifact, *, verbose: bool) -> str:
         size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
         parts.append(
             f"{artifact.target}: {what} {artifact.path}\n"
-            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {_counted(written.files, 'file')}\n"
+            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {counted(written.files, 'file')}\n"
             f"  sha256       {written.sha256}\n"
             f"  code_sha256  {written.code_sha256}"
         )
@@ -76,32 +78,27 @@ def _size_table(artifact: Artifact, *, verbose: bool) -> str:
     return columns(("distribution", "version", "kind", "wheel", "unzipped"), rows, right=frozenset({3, 4}))
 
 
-def findings(found: Iterable[Finding]) -> str:
-    """Return each finding with its hint on a line of its own."""
-    lines = []
-    for finding in found:
-        where = finding.path or finding.distribution
-        lines.append(f"{finding.severity.value}[{finding.rule}]: {f'{where}: ' if where else ''}{finding.message}")
-        if finding.hint:
-            lines.append(f"  hint: {finding.hint}")
-    return "\n".join(lines)
-
-
-def audit(report: Report) -> str:
-    """Return the findings and one line that sums them up."""
-    counts = ", ".join(_counted(report.number_of(severity), severity.value) for severity in Severity)
+def audit(report: Report, look: Look = _PLAIN) -> str:
+    """Return the findings, what does not count and, as the last line, the verdict."""
+    counts = ", ".join(counted(report.number_of(severity), severity.value) for severity in Severity)
     verdict = "will not load as it is" if report.has_errors else "nothing found that keeps it from loading"
-    line = (
-        f"{report.target}: {verdict}: {counts} in {_counted(report.files, 'file')}, "
-        f"{_counted(report.shared_objects, 'shared object')}, {mebibytes(report.unzipped_size)} unzipped"
+    rest = (
+        f"{counts} in {counted(report.files, 'file')}, {counted(report.shared_objects, 'shared object')}, "
+        f"{mebibytes(report.unzipped_size)} unzipped"
     )
-    return f"{findings(report.findings)}\n\n{line}" if report.findings else line
+    line = look.wrapped(f"{report.target}: {verdict}: {rest}", "  ")
+    line = line.replace(verdict, look.painted(verdict, "error" if report.has_errors else "good"), 1)
+    return "\n\n".join([*_findings(report, look), line])
+
+
+def _findings(report: Report, look: Look) -> list[str]:
+    return [part for part in (findings.findings(report, look), findings.afterwards(report, look)) if part]
 
 
 def lock(result: LockResult) -> str:
     """Return where the lock lies and how much it holds."""
     names = ", ".join(str(target) for target in result.targets)
-    return f"{result.path}\n  {_counted(result.packages, 'distribution')} for {names}"
+    return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}"
 
 
 def plan(plans: Plans, *, verbose: bool) -> str:
@@ -125,7 +122,7 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
     ]
     total = sum(planned.size or 0 for planned in one.distributions)
     text = columns(("distribution", "version", "kind", "size", "file"), rows, right=frozenset({3}))
-    lines = [f"{one.target}: {_counted(len(rows), 'distribution')}, {megabytes(total)} to download", text]
+    lines = [f"{one.target}: {counted(len(rows), 'distribution')}, {megabytes(total)} to download", text]
     for planned in one.distributions:
         refused = planned.refused if verbose else planned.refused[:2]
         if refused or verbose:
@@ -134,10 +131,6 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
             if len(planned.refused) > len(refused):
                 lines.append(f"  and {len(planned.refused) - len(refused)} more, shown with -v")
     return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def targets(all_targets: Sequence[Target]) -> str:
