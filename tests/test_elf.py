@@ -168,7 +168,7 @@ def test_no_damage_is_more_than_malformed(name: str, data: st.DataObject) -> Non
 def test_symbols_tell_what_pulls_a_version_in() -> None:
     with (DATA / "glibc_2_34.so").open("rb") as stream:
         found = {symbol.name: symbol for symbol in elf.symbols(stream)}
-    assert found["dlopen"] == elf.Symbol("dlopen", "GLIBC_2.34", defined=False, weak=False)
+    assert found["dlopen"] == elf.Symbol("dlopen", "GLIBC_2.34", defined=False, weak=False, library="libc.so.6")
     assert found["module"] == elf.Symbol("module", None, defined=True, weak=False)
     with (DATA / "libversioned_2.so.1").open("rb") as stream:
         assert ("used", "USED_2.0") in {(symbol.name, symbol.version) for symbol in elf.symbols(stream)}

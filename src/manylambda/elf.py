@@ -8,6 +8,7 @@ stripped file does not have and a hostile one may lie in. Knows nothing of Lambd
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -26,6 +27,9 @@ _MAX_DYNAMIC_TAGS: Final = 4096
 _MAX_VERSIONS: Final = 65_536
 _MAX_SEGMENTS: Final = 1024
 _MAX_NOTES: Final = 1 << 16
+_MAX_SYMBOLS: Final = 3 << 20
+_MAX_NAMES: Final = 128 << 20
+_MAX_RELOCATIONS: Final = 64 << 20
 
 _ELF_MACHINES: Final = {
     3: "i686", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "armv7l", 62: "x86_64", 183: "aarch64",
@@ -40,6 +44,12 @@ _PF_X: Final = 1
 _DF_TEXTREL, _DF_STATIC_TLS = 4, 0x10
 _X86_ISA_NEEDED: Final = 0xC000_8002
 _VERSION_WEAK, _VERSION_BASE = 2, 1
+_DT_PLTRELSZ, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ = 2, 4, 5, 6, 7, 8
+_DT_STRSZ, _DT_REL, _DT_RELSZ, _DT_PLTREL, _DT_JMPREL = 10, 17, 18, 20, 23
+_DT_GNU_HASH, _DT_VERSYM = 0x6FFF_FEF5, 0x6FFF_FFF0
+_DT_VERDEF, _DT_VERDEFNUM, _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFF_FFFC, 0x6FFF_FFFD, 0x6FFF_FFFE, 0x6FFF_FFFF
+_SHT_DYNSYM: Final = 11
+_STB_LOCAL, _STB_WEAK = 0, 2
 
 
 # NamedTuples and not dataclasses, here and in the rooms that build on it: making a class of the latter takes five times
@@ -67,6 +77,9 @@ class ElfFile(NamedTuple):
     executable_stack: bool = False
     text_relocations: bool = False
     static_tls: bool = False
+    open_symbols: str = ""
+    """Names, with spaces between, that must be defined by something outside of what the file came with; `read` cannot
+    know them and leaves them empty (see `audits.native_facts`)."""
 
     @property
     def is_loaded_by_linux(self) -> bool:
@@ -98,6 +111,74 @@ class Symbol(NamedTuple):
     version: str | None
     defined: bool
     weak: bool
+    library: str | None = None
+    """The soname that an undefined symbol's version is expected of."""
+
+
+class SymbolTable:
+    """The dynamic symbol table of a file: held as it stands there, names are made when they are asked for."""
+
+    def __init__(
+        self,
+        records: tuple[struct.Struct, bytes],
+        strings: bytes,
+        hashed: int,
+        versions: tuple[tuple[int, ...], Mapping[int, tuple[str, str | None]]],
+        referenced: frozenset[int] | None,
+    ) -> None:
+        """Made by `symbol_table`: `hashed` is the number of the first symbol that others can find."""
+        self._record, self._records = records
+        self._strings = strings
+        self._hashed = hashed
+        self._indexes, self._versions = versions
+        self._referenced = referenced
+        self._defined: frozenset[str] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self._records) + len(self._strings) + 8 * len(self._indexes)
+
+    @property
+    def defined(self) -> frozenset[str]:
+        """The names that other files find here, whatever their version."""
+        if self._defined is None:
+            strings, find = self._strings, self._strings.find
+            # The loader finds only what the hash table leads to: a tail of the table.
+            tail = self._records[self._hashed * self._record.size :]
+            starts = [
+                name for name, info, _, section in self._record.iter_unpack(tail) if section and info >> 4 != _STB_LOCAL
+            ]
+            self._defined = frozenset(
+                [strings[start : find(b"\0", start)].decode("utf-8", "backslashreplace") for start in starts]
+            )
+        return self._defined
+
+    def undefined(self) -> Iterator[Symbol]:
+        """Yield what must be found elsewhere, without what may stay missing (weak) or what no relocation asks for."""
+        # Of what is never looked up, an undefined symbol stands before the first that can be found.
+        head = self._records[: self._hashed * self._record.size] if self._hashed > 1 else self._records
+        for number, (name, info, _, section) in enumerate(self._record.iter_unpack(head)):
+            if section or not name or info >> 4 in {_STB_LOCAL, _STB_WEAK}:
+                continue
+            if self._referenced is None or number in self._referenced:
+                version, library = self._version(number)
+                yield Symbol(self._name(name), version, defined=False, weak=False, library=library)
+
+    def __iter__(self) -> Iterator[Symbol]:
+        """Yield every symbol that has a name, in the order of the file."""
+        for number, (name, info, _, section) in enumerate(self._record.iter_unpack(self._records)):
+            if name:
+                version, library = self._version(number)
+                yield Symbol(self._name(name), version, bool(section), info >> 4 == _STB_WEAK, library)
+
+    def _name(self, start: int) -> str:
+        return self._strings[start : self._strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
+
+    def _version(self, number: int) -> tuple[str | None, str | None]:
+        if number >= len(self._indexes):
+            return None, None
+        return self._versions.get(self._indexes[number] & 0x7FFF, (None, None))
 
 
 class _Damaged(Exception):
@@ -125,30 +206,46 @@ def read(source: os.PathLike[str] | IO[bytes]) -> NativeFile | None:
 
     A stream need not be seekable: it is spooled to a temporary file, a few MiB of memory whatever its size.
     """
-    if isinstance(source, os.PathLike):
-        with open(source, "rb") as stream:  # noqa: PTH123 - pathlib is not imported for this
-            return _read_seekable(stream, stream.read(HEAD_SIZE))
-    head = source.read(HEAD_SIZE)
-    if sniff(head) is None:
-        return None
-    if source.seekable():
-        return _read_seekable(source, head)
-    with _spooled(source, head) as stream:
+    with _seekable(source) as (stream, head):
         return _read_seekable(stream, head)
 
 
-def symbols(source: IO[bytes]) -> Iterator[Symbol]:
-    """Yield the dynamic symbols of an ELF file; nothing for a file without a section table.
+def read_with_symbols(source: os.PathLike[str] | IO[bytes]) -> tuple[NativeFile | None, SymbolTable | None]:
+    """Do as `read` and `symbol_table` do, and read the source once."""
+    with _seekable(source) as (stream, head):
+        native = _read_seekable(stream, head)
+        return native, _symbol_table(stream, head) if isinstance(native, ElfFile) else None
 
-    Costs about a second for each 100,000 symbols: asked only when a finding is to be explained.
+
+def symbol_table(source: os.PathLike[str] | IO[bytes], *, relocations: bool = False) -> SymbolTable | None:
+    """Return the dynamic symbols of an ELF file; None where it has none, or none that can be read.
+
+    Read is what the loader reads, a megabyte in a few milliseconds. With `relocations`, `undefined` leaves out what the
+    loader would never look up.
     """
-    from elftools.elf.elffile import ELFFile
+    with _seekable(source) as (stream, head):
+        return _symbol_table(stream, head, relocations=relocations)
 
-    with _spooled(source, b"") as stream:
-        try:
-            yield from _dynamic_symbols(ELFFile(stream))
-        except _parser_failures():
-            return
+
+def symbols(source: os.PathLike[str] | IO[bytes]) -> Iterator[Symbol]:
+    """Yield the dynamic symbols of an ELF file; nothing where they cannot be read."""
+    table = symbol_table(source)
+    if table is not None:
+        yield from table
+
+
+@contextmanager
+def _seekable(source: os.PathLike[str] | IO[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
+    if isinstance(source, os.PathLike):
+        with open(source, "rb") as stream:  # noqa: PTH123 - pathlib is not imported for this
+            yield stream, stream.read(HEAD_SIZE)
+        return
+    head = source.read(HEAD_SIZE)
+    if sniff(head) is None or source.seekable():
+        yield source, head
+        return
+    with _spooled(source, head) as stream:
+        yield stream, head
 
 
 @contextmanager
@@ -417,41 +514,182 @@ def _property_bits(data: Any) -> int:
     return int.from_bytes(bytes(data), "little")
 
 
-def _dynamic_symbols(file: ELFFile) -> Iterator[Symbol]:
-    from elftools.elf.gnuversions import GNUVerSymSection
-    from elftools.elf.sections import SymbolTableSection
-
-    names = _version_names(file)
-    indexes = next(file.iter_sections("SHT_GNU_versym"), None)
-    for table in file.iter_sections("SHT_DYNSYM"):
-        assert isinstance(table, SymbolTableSection)
-        for number, symbol in enumerate(table.iter_symbols()):
-            if not symbol.name:
-                continue
-            index = indexes.get_symbol(number)["ndx"] if isinstance(indexes, GNUVerSymSection) else None
-            yield Symbol(
-                symbol.name,
-                names.get(index & 0x7FFF) if isinstance(index, int) else None,
-                symbol.entry["st_shndx"] != "SHN_UNDEF",
-                symbol.entry["st_info"]["bind"] == "STB_WEAK",
-            )
+def _symbol_table(stream: IO[bytes], head: bytes, *, relocations: bool = False) -> SymbolTable | None:
+    if sniff(head) != "elf":
+        return None
+    try:
+        return _SymbolReader(stream, head).table(relocations=relocations)
+    except (_Damaged, struct.error, IndexError, OSError, OverflowError, ValueError):
+        return None
 
 
-def _version_names(file: ELFFile) -> dict[int, str]:
-    from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
+class _SymbolReader:
+    """The symbols by the dynamic segment, in bulk: pyelftools takes 10 us for each, and libraries have 60,000."""
 
-    names: dict[int, str] = {}
-    for section in file.iter_sections():
-        if isinstance(section, GNUVerNeedSection):
-            for _, versions in section.iter_versions():
-                for version in versions:
-                    names[version["vna_other"] & 0x7FFF] = version.name
-        elif isinstance(section, GNUVerDefSection):
-            for definition, auxiliaries in section.iter_versions():
-                first = next(iter(auxiliaries), None)
-                if first is not None and not definition["vd_flags"] & _VERSION_BASE:
-                    names[definition["vd_ndx"]] = first.name
-    return names
+    def __init__(self, stream: IO[bytes], head: bytes) -> None:
+        self._stream = stream
+        self._wide = head[4] == 2
+        self._order = "<" if head[5] == 1 else ">"
+        header = self._at(0, HEAD_SIZE if self._wide else 52)
+        offset, sections = self._unpack("QQ" if self._wide else "II", header, 32 if self._wide else 28)
+        size, count, section_size, self._section_count = self._unpack("HHHH", header, 54 if self._wide else 42)
+        self._sections = (sections, section_size)
+        if count > _MAX_SEGMENTS:
+            raise _Damaged(f"the ELF file says that it has {count} segments")
+        self._loads: list[tuple[int, int, int]] = []
+        """Address, bytes in the file, offset in the file."""
+        self._tags: dict[int, int] = {}
+        dynamic: tuple[int, int] | None = None
+        program = self._at(offset, size * count)
+        for number in range(count):
+            if self._wide:
+                kind, _, start, address, _, length = self._unpack("IIQQQQ", program, number * size)
+            else:
+                kind, start, address, _, length = self._unpack("IIIII", program, number * size)
+            if kind == _PT_LOAD:
+                self._loads.append((address, length, start))
+            elif kind == _PT_DYNAMIC:
+                dynamic = (start, length)
+        if dynamic is not None:
+            entry = struct.Struct(self._order + ("QQ" if self._wide else "II"))
+            length = min(dynamic[1], _MAX_DYNAMIC_TAGS * entry.size)
+            for tag, value in entry.iter_unpack(self._at(dynamic[0], length - length % entry.size)):
+                if tag == 0:
+                    break
+                self._tags[tag] = value
+
+    def table(self, *, relocations: bool) -> SymbolTable | None:
+        tags = self._tags
+        if not tags.get(_DT_SYMTAB) or not tags.get(_DT_STRTAB):
+            return None
+        count, hashed = self._count()
+        record = struct.Struct(self._order + ("IBBH16x" if self._wide else "I8xBBH"))
+        if count > _MAX_SYMBOLS or tags.get(_DT_STRSZ, 0) > _MAX_NAMES:
+            return None
+        records = self._mapped(tags[_DT_SYMTAB], count * record.size)
+        strings = self._mapped(tags[_DT_STRTAB], tags.get(_DT_STRSZ, 0))
+        if not strings.endswith(b"\0"):
+            raise _Damaged("a name in the ELF file has no end")
+        indexes: tuple[int, ...] = ()
+        versions: dict[int, tuple[str, str | None]] = {}
+        if tags.get(_DT_VERSYM):
+            indexes = self._unpack(f"{count}H", self._mapped(tags[_DT_VERSYM], 2 * count), 0)
+            versions = {**self._defined_versions(strings), **self._needed_versions(strings)}
+        referenced = self._referenced() if relocations else None
+        return SymbolTable((record, records), strings, hashed, (indexes, versions), referenced)
+
+    def _count(self) -> tuple[int, int]:
+        """Return how many symbols there are and the first that the hash table leads to; no table says the former."""
+        count = hashed = 1
+        if address := self._tags.get(_DT_GNU_HASH):
+            buckets, hashed, words, _ = self._unpack("IIII", self._mapped(address, 16), 0)
+            if buckets > _MAX_SYMBOLS or words > _MAX_SYMBOLS:
+                raise _Damaged(f"the ELF file says that it has {buckets} hash buckets")
+            address += 16 + words * (8 if self._wide else 4)
+            last = max(self._unpack(f"{buckets}I", self._mapped(address, 4 * buckets), 0), default=0)
+            if last >= hashed:
+                return self._end_of_chain(address + 4 * buckets - 4 * hashed, last), hashed
+            count = 0  # nothing can be found here, and how much is sought this table does not tell
+        if address := self._tags.get(_DT_HASH):
+            count = max(count, self._unpack("II", self._mapped(address, 8), 0)[1])
+            return count, count if hashed > 1 else 1
+        count = self._count_by_sections()
+        return count, count
+
+    def _end_of_chain(self, chains: int, number: int) -> int:
+        while number <= _MAX_SYMBOLS:
+            part = self._mapped(chains + 4 * number, 4 * 256, at_least=4)
+            for value in self._unpack(f"{len(part) // 4}I", part, 0):
+                number += 1
+                if value & 1:
+                    return number
+        raise _Damaged("the ELF file has a chain of symbols without end")
+
+    def _count_by_sections(self) -> int:
+        offset, size = self._sections
+        table = self._at(offset, size * self._section_count) if offset and self._section_count else b""
+        for at in range(0, len(table), size or 1):
+            if self._unpack("I", table, at + 4)[0] == _SHT_DYNSYM:
+                length = self._unpack("Q" if self._wide else "I", table, at + (32 if self._wide else 20))[0]
+                return int(length) // (24 if self._wide else 16)
+        # All linkers place the names right behind the symbols.
+        between = self._tags[_DT_STRTAB] - self._tags[_DT_SYMTAB]
+        return between // (24 if self._wide else 16) if between > 0 else 1
+
+    def _needed_versions(self, strings: bytes) -> dict[int, tuple[str, str | None]]:
+        found: dict[int, tuple[str, str | None]] = {}
+        for at, (_, count, library, first) in self._linked(_DT_VERNEED, _DT_VERNEEDNUM, "HHII", 12):
+            soname = _name_in(strings, library)
+            for _, (_, _, index, name) in self._links(at + first, min(count, _MAX_VERSIONS), "IHHI", 12):
+                found[index & 0x7FFF] = (_name_in(strings, name), soname)
+        return found
+
+    def _defined_versions(self, strings: bytes) -> dict[int, tuple[str, str | None]]:
+        found: dict[int, tuple[str, str | None]] = {}
+        for at, (_, flags, index, _, _, first) in self._linked(_DT_VERDEF, _DT_VERDEFNUM, "HHHHII", 16):
+            if not flags & _VERSION_BASE:
+                found[index & 0x7FFF] = (_name_in(strings, self._unpack("I", self._mapped(at + first, 4), 0)[0]), None)
+        return found
+
+    def _linked(self, tag: int, count: int, layout: str, following: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        if address := self._tags.get(tag):
+            yield from self._links(address, min(self._tags.get(count, 0), _MAX_VERSIONS), layout, following)
+
+    def _links(self, address: int, count: int, layout: str, following: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the address and fields of linked records, whose last field says how far off the next one is."""
+        for _ in range(count):
+            record = self._mapped(address, following + 4)
+            yield address, self._unpack(layout, record, 0)
+            step = self._unpack("I", record, following)[0]
+            if step == 0:
+                return
+            address += step
+
+    def _referenced(self) -> frozenset[int]:
+        """Return the numbers of the symbols that relocations name."""
+        tags = self._tags
+        addends = tags.get(_DT_PLTREL, _DT_RELA) == _DT_RELA
+        tables = (
+            (tags.get(_DT_RELA), tags.get(_DT_RELASZ, 0), True),
+            (tags.get(_DT_REL), tags.get(_DT_RELSZ, 0), False),
+            (tags.get(_DT_JMPREL), tags.get(_DT_PLTRELSZ, 0), addends),
+        )
+        found: set[int] = set()
+        shift = 32 if self._wide else 8
+        for address, size, with_addend in tables:
+            if address and size:
+                word = "Q" if self._wide else "I"
+                skip = 8 if self._wide else 4
+                entry = struct.Struct(f"{self._order}{skip}x{word}{skip if with_addend else 0}x")
+                if size > _MAX_RELOCATIONS:
+                    raise _Damaged("the ELF file says that it has more relocations than any")
+                data = self._mapped(address, size - size % entry.size)
+                found.update([info >> shift for (info,) in entry.iter_unpack(data)])
+        return frozenset(found)
+
+    def _unpack(self, layout: str, data: bytes, at: int) -> tuple[int, ...]:
+        return struct.unpack_from(self._order + layout, data, at)
+
+    def _mapped(self, address: int, size: int, *, at_least: int | None = None) -> bytes:
+        """Return `size` bytes of what is loaded at `address`, or `at_least` so many where the mapping ends before."""
+        for start, length, offset in self._loads:
+            if start <= address < start + length:
+                left = start + length - address
+                if left < size and (at_least is None or left < at_least):
+                    break
+                return self._at(address - start + offset, min(size, left))
+        raise _Damaged("the ELF file points outside of itself")
+
+    def _at(self, offset: int, size: int) -> bytes:
+        self._stream.seek(offset)
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise _Damaged("the ELF file is cut short")
+        return data
+
+
+def _name_in(strings: bytes, start: int) -> str:
+    return strings[start : strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
 
 
 def _number(value: object, names: Mapping[str, int]) -> int:

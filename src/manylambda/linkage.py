@@ -67,6 +67,43 @@ class Linkage(NamedTuple):
 
     links: tuple[Link, ...]
     version_faults: tuple[VersionFault, ...]
+    roots: tuple[str, ...] = ()
+    """The files that were loaded first in a process of their own: every module, and what no other file leads to."""
+
+    def scope(self, path: str) -> frozenset[str]:
+        """Return the files of the package in which symbols of `path` are looked up, itself included.
+
+        In any process that loads it: `path`'s roots, their libraries and the libraries of those. Empty for a file that
+        nothing loads.
+        """
+        roots = self._reached({path}, self._users).intersection(self.roots)
+        return self._reached(roots, self._libraries) if roots else frozenset()
+
+    @property
+    def _libraries(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for link in self.links:
+            if link.provider is not None and link.outcome is Outcome.BUNDLED:
+                found.setdefault(link.needer, set()).add(link.provider)
+        return found
+
+    @property
+    def _users(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for needer, providers in self._libraries.items():
+            for provider in providers:
+                found.setdefault(provider, set()).add(needer)
+        return found
+
+    @staticmethod
+    def _reached(start: Iterable[str], graph: Mapping[str, set[str]]) -> frozenset[str]:
+        found = set(start)
+        waiting = list(found)
+        while waiting:
+            new = graph.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return frozenset(found)
 
 
 class ModuleFile(NamedTuple):
@@ -172,6 +209,7 @@ class _Loader:
             folder for folder in target.library_path if f"{folder}/".startswith((FUNCTION_ROOT, LAYER_ROOT))
         )
         self._links: dict[tuple[str, str, Outcome, str | None], Link] = {}
+        self._roots: list[str] = []
         self._expanded: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
 
     def run(self) -> Linkage:
@@ -189,7 +227,7 @@ class _Loader:
             if path not in reached and not self._is_copy(path):
                 reached |= self._load(path)
         links = tuple(self._links.values())
-        return Linkage(links=links, version_faults=tuple(self._version_faults(links)))
+        return Linkage(links=links, version_faults=tuple(self._version_faults(links)), roots=tuple(self._roots))
 
     def _is_copy(self, path: str) -> bool:
         """Whether a file stands beside the one that its soname names: wheels hold what were links as copies."""
@@ -198,6 +236,7 @@ class _Loader:
 
     def _load(self, root: str) -> set[str]:
         """Load breadth first from `root` into an empty process; return the files of the package that got loaded."""
+        self._roots.append(root)
         file = self._files[root]
         queue = [_Object(root, file, (root,), self._rpath(root, file))]
         paths = {root}

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from manylambda.elf import HEAD_SIZE, Malformed, NativeFile, read, sniff
+from manylambda.elf import HEAD_SIZE, ElfFile, Malformed, NativeFile, SymbolTable, read_with_symbols, sniff
 from manylambda.errors import PackagingError, UnsafeArchive
 from manylambda.linkage import module_file
 from manylambda.tree import DEFLATED, Bytes, DiskFile, Entry, Span, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _MAX_NATIVE: Final = 10 << 30
+_MAX_TABLES: Final = 256 << 20
+"""Bytes of symbol tables that are held at a time."""
 
 
 def native_facts(entries: Iterable[Entry]) -> dict[str, NativeFile]:
     """Return the facts of every native file among `entries` by path, found by content.
 
     A file named like an extension module that is none is `Malformed`: importing it fails like importing a damaged one.
+    `open_symbols` of a file are the names that it must find and that none of `entries` gives it.
     """
     found: dict[str, NativeFile] = {}
     binaries: list[Entry] = []
@@ -36,24 +39,96 @@ def native_facts(entries: Iterable[Entry]) -> dict[str, NativeFile]:
     # Inflating is most of the work, and zlib lets other threads run meanwhile. The largest first, to end together.
     binaries.sort(key=lambda entry: (-entry.content.size, entry.path))
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as threads:
-        for entry, native in zip(binaries, threads.map(_native, binaries), strict=True):
+        tables: dict[str, SymbolTable] = {}
+        held = 0
+        for entry, (native, table) in zip(binaries, threads.map(_native, binaries), strict=True):
             if native is not None:
                 found[entry.path] = native
+            if table is not None and held + table.size <= _MAX_TABLES:
+                tables[entry.path] = table
+                held += table.size
+    for path, names in _open_symbols(found, tables).items():
+        native = found[path]
+        assert isinstance(native, ElfFile)
+        found[path] = native._replace(open_symbols=names)
     return dict(sorted(found.items()))
 
 
-def _native(entry: Entry) -> NativeFile | None:
+def _open_symbols(natives: Mapping[str, NativeFile], tables: Mapping[str, SymbolTable]) -> dict[str, str]:
+    """Return the open symbols of each file that has some; see `ElfFile.open_symbols`.
+
+    Libraries are found by name alone, wherever they lie: whether the loader gets there is another matter. A file finds
+    what it needs in its libraries, in whatever loads it, and in the libraries of that.
+    """
+    from manylambda.audits.symbols import common_names
+
+    common = common_names()
+    files = {path: native for path, native in natives.items() if isinstance(native, ElfFile)}
+    by_name: dict[tuple[str, str], list[str]] = {}
+    for path, file in files.items():
+        for name in {file.soname or "", path.rpartition("/")[2]}:
+            by_name.setdefault((file.machine, name), []).append(path)
+    libraries = {
+        path: [found for soname in file.needed for found in by_name.get((file.machine, soname), ())]
+        for path, file in files.items()
+        if file.needed
+    }
+    users: dict[str, list[str]] = {}
+    for path, needed in libraries.items():
+        for library in needed:
+            users.setdefault(library, []).append(path)
+    found: dict[str, str] = {}
+    for path, table in tables.items():
+        if not files[path].is_loaded_by_linux:
+            continue
+        names: set[str] = set()
+        for symbol in table.undefined():
+            if symbol.version is None or _is_unversioned(symbol.library, files[path], by_name, files):
+                names.add(symbol.name)
+        names -= common
+        if names:
+            for other in _reached(_reached([path], users), libraries):
+                if other in tables:
+                    names -= tables[other].defined
+                if not names:
+                    break
+        if left := " ".join(sorted(name for name in names if name.split() == [name])):
+            found[path] = left
+    return found
+
+
+def _is_unversioned(
+    soname: str | None, file: ElfFile, by_name: Mapping[tuple[str, str], list[str]], files: Mapping[str, ElfFile]
+) -> bool:
+    """Whether the bundled library that a version is expected of has no versions: then any symbol of the name does."""
+    there = by_name.get((file.machine, soname or ""))
+    return there is not None and not any(files[path].version_definitions for path in there)
+
+
+def _reached(start: Iterable[str], graph: Mapping[str, list[str]]) -> list[str]:
+    """Return `start` and what it leads to, breadth first."""
+    queue = list(start)
+    seen = set(queue)
+    for path in queue:  # grows while it is read
+        for following in graph.get(path, ()):
+            if following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return queue
+
+
+def _native(entry: Entry) -> tuple[NativeFile | None, SymbolTable | None]:
     import zlib
 
     if entry.content.size > _MAX_NATIVE:
-        return Malformed(reason="the file is larger than any that Lambda takes")
+        return Malformed(reason="the file is larger than any that Lambda takes"), None
     try:
         if isinstance(entry.content, DiskFile):
-            return read(entry.content.file)
+            return read_with_symbols(entry.content.file)
         with open_content(entry.content) as stream:
-            return read(stream)
+            return read_with_symbols(stream)
     except (zlib.error, UnsafeArchive):
-        return Malformed(reason="the archive is damaged here")
+        return Malformed(reason="the archive is damaged here"), None
     except OSError as error:
         raise _unreadable(entry, error) from error
 

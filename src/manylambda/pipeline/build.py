@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NATIVE_VERSION: Final = 2
+NATIVE_VERSION: Final = 3
 """Goes up whenever the facts `elf` reads of a file change."""
 
 

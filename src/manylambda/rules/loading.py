@@ -14,7 +14,7 @@ from posixpath import basename, dirname
 from typing import TYPE_CHECKING, Final, cast
 
 from manylambda.audits import PROJECT, Finding, Severity
-from manylambda.elf import ElfFile, ForeignFile, Malformed, symbols
+from manylambda.elf import ElfFile, ForeignFile, Malformed, symbol_table
 from manylambda.linkage import Outcome, fits, imports_tag, is_loadable, module_file, musl_sign
 from manylambda.rules.requirements import required_name
 from manylambda.tree import open_content, read_content
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.audits import Subject
-    from manylambda.elf import NativeFile
+    from manylambda.elf import NativeFile, SymbolTable
     from manylambda.linkage import Link, VersionFault
     from manylambda.tree import Entry
 
@@ -107,17 +107,10 @@ def abi_tag_mismatch(subject: Subject) -> Iterator[Finding]:
 
 def glibc_too_new(subject: Subject) -> Iterator[Finding]:
     """Find files that need symbols of a newer glibc than the runtime has."""
-    explained = 0
+    explain = _Explainer(subject)
     for path, faults in _faults_by_file(subject, glibc=True).items():
         versions = sorted((fault.version for fault in faults), key=_version_key)
-        why = ""
-        entry = subject.entries.get(path)
-        if entry is not None and entry.content.size <= _EXPLAINED_SIZE and explained < _EXPLAINED_FILES:
-            explained += 1
-            with open_content(entry.content) as stream:
-                names = sorted({one.name for one in symbols(stream) if one.version in versions and not one.defined})
-            if names:
-                why = f" (for {_listed([f'`{name}`' for name in names], 3)})"
+        why = explain(path, versions)
         yield _finding(
             subject,
             "glibc-too-new",
@@ -130,6 +123,7 @@ def glibc_too_new(subject: Subject) -> Iterator[Finding]:
 
 def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
     """Find files that need a symbol version which the library that gets loaded does not define."""
+    explain = _Explainer(subject)
     for path, faults in _faults_by_file(subject, glibc=False).items():
         by_library: dict[tuple[str, str | None], list[str]] = {}
         for fault in faults:
@@ -137,13 +131,14 @@ def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
         for (soname, provider), versions in by_library.items():
             versions.sort(key=_version_key)
             listed = _listed([f"`{version}`" for version in reversed(versions)], 3)
+            why = explain(path, versions, soname)
             if provider is not None:
                 yield _finding(
                     subject,
                     "symbol-version-missing",
                     _severity(subject, path),
                     path,
-                    f"needs {listed} of `{soname}`, which the bundled `{subject.shown(provider)}` does not define",
+                    f"needs {listed} of `{soname}`{why}, which the bundled `{subject.shown(provider)}` does not define",
                     "the two come from different builds: install both from one release, or remove the bundled library",
                 )
                 continue
@@ -153,7 +148,7 @@ def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
                 "symbol-version-missing",
                 _severity(subject, path, worst=Severity.WARNING if lately else Severity.ERROR),
                 path,
-                f"needs {listed} of `{soname}`, which "
+                f"needs {listed} of `{soname}`{why}, which "
                 + ("only newer copies of the runtime define" if lately else "the runtime's does not define"),
                 "keep the function's runtime version on automatic updates"
                 if lately
@@ -214,6 +209,21 @@ def library_shadowed(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def symbol_undefined(subject: Subject) -> Iterator[Finding]:
+    """Find files that need a symbol which nothing they are loaded with defines.
+
+    CPython binds every symbol when it loads a module (RTLD_NOW), so one that is never called fails the import as well.
+    """
+    definitions = _Definitions(subject)
+    for path, names in _suspects(subject).items():
+        unresolved = _unresolved(definitions, path, names)
+        api = {name: minors for name in unresolved if (minors := _interpreters_with(name))}
+        if api:
+            yield _api_finding(subject, path, api)
+        if others := sorted(unresolved.difference(api)):
+            yield _undefined_finding(definitions, path, others)
+
+
 def cpu_level_too_high(subject: Subject) -> Iterator[Finding]:
     """Find files marked as needing x86-64-v3 or v4."""
     for path, native in subject.natives.items():
@@ -232,13 +242,8 @@ def cpu_level_too_high(subject: Subject) -> Iterator[Finding]:
 
 def executable_stack(subject: Subject) -> Iterator[Finding]:
     """Find shared objects that ask for an executable stack."""
-    for path, native in subject.natives.items():
-        if (
-            isinstance(native, ElfFile)
-            and native.executable_stack
-            and native.kind == "shared"
-            and is_loadable(path, native, subject.target)
-        ):
+    for path, native in _loaded(subject):
+        if native.executable_stack:
             yield _finding(
                 subject,
                 "executable-stack",
@@ -247,6 +252,185 @@ def executable_stack(subject: Subject) -> Iterator[Finding]:
                 "asks for an executable stack, which hardened systems and glibc 2.41 and newer refuse",
                 "build it with `-Wl,-z,noexecstack`",
             )
+
+
+def text_relocations(subject: Subject) -> Iterator[Finding]:
+    """Find shared objects whose code the loader would have to change while it loads them."""
+    for path, native in _loaded(subject):
+        if native.text_relocations:
+            yield _finding(
+                subject,
+                "text-relocations",
+                Severity.WARNING,
+                path,
+                "has relocations in its code, which the loader must make writable: hardened systems refuse that",
+                "build all of it with `-fPIC`, and link it with `-Wl,-z,text`, which tells what is not",
+            )
+
+
+def _loaded(subject: Subject) -> Iterator[tuple[str, ElfFile]]:
+    """Yield the shared objects that something can load."""
+    for path, native in subject.natives.items():
+        if isinstance(native, ElfFile) and native.kind == "shared" and is_loadable(path, native, subject.target):
+            yield path, native
+
+
+def _suspects(subject: Subject) -> dict[str, set[str]]:
+    """Return the names that neither the file's own package nor the runtime defines, as far as facts tell.
+
+    For most packages that takes one look at the facts and at one table.
+    """
+    files = [(path, native) for path, native in _loaded(subject) if native.open_symbols]
+    if not files:
+        return {}
+    from manylambda.audits.symbols import interpreter_names, knows, library_names, process_names
+
+    target = subject.target
+    if not knows(target):
+        return {}
+    left = set(" ".join([native.open_symbols for _, native in files]).split()) - interpreter_names(target)
+    if left:
+        left -= process_names(target)
+    found: dict[str, set[str]] = {}
+    for path, native in files if left else ():
+        names = left.intersection(native.open_symbols.split())
+        for soname in native.needed if names else ():
+            if soname in target.provided:
+                names.difference_update(library_names(soname, target) or ())
+        if names:
+            found[path] = names
+    return found
+
+
+def _unresolved(definitions: _Definitions, path: str, names: set[str]) -> set[str]:
+    """Return which of `names` nothing defines in any process that loads the file.
+
+    Where part of what it is loaded with is not known (a library that is missing, one of the runtime without a table)
+    only names of CPython's API are certain: no library defines those.
+    """
+    from manylambda.audits.symbols import library_names
+
+    subject = definitions.subject
+    scope = subject.linkage.scope(path)
+    table = _symbols_of(subject, path, relocations=True) if scope else None
+    if table is None:
+        return set()
+    left = names.intersection(symbol.name for symbol in table.undefined())
+    known = True
+    for link in subject.linkage.links:
+        if left and link.needer in scope and link.outcome is not Outcome.BUNDLED:
+            there = library_names(link.soname, subject.target) if link.outcome is Outcome.PROVIDED else None
+            known = known and there is not None
+            left.difference_update(there or ())
+    if not known:
+        left = {name for name in left if _interpreters_with(name)}
+    for other in sorted(scope - {path}) if left else ():
+        defined = definitions.of(other)
+        if defined is None:
+            return {name for name in left if _interpreters_with(name)}
+        left -= defined
+    return left
+
+
+def _symbols_of(subject: Subject, path: str, *, relocations: bool = False) -> SymbolTable | None:
+    entry = subject.entries.get(path)
+    if entry is None:
+        return None
+    with open_content(entry.content) as stream:
+        return symbol_table(stream, relocations=relocations)
+
+
+class _Definitions:
+    """The names that files define, each file read once and only when asked for."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self._known: dict[str, frozenset[str] | None] = {}
+
+    def of(self, path: str) -> frozenset[str] | None:
+        """Return the names that a file of the package defines; None where they cannot be read."""
+        if path not in self._known:
+            table = _symbols_of(self.subject, path)
+            self._known[path] = None if table is None else table.defined
+        return self._known[path]
+
+
+def _interpreters_with(name: str) -> tuple[tuple[int, int], ...]:
+    from manylambda.audits.symbols import interpreters_with
+
+    return interpreters_with(name)
+
+
+def _api_finding(subject: Subject, path: str, names: Mapping[str, Sequence[tuple[int, int]]]) -> Finding:
+    """Tell of names that another CPython than the target's exports."""
+    python = subject.target.python
+    later = [min(newer) for minors in names.values() if (newer := [minor for minor in minors if minor > python])]
+    earlier = [max(minors) for minors in names.values() if max(minors) < python]
+    told = [f"last: {_dotted(min(earlier))}"] if earlier else []
+    told += [f"first: {_dotted(max(later))}"] if later else []
+    # What only newer versions have may have come with a patch release too, if it is private: no table has them all.
+    backported = not earlier and all(name.startswith("_") for name in names)
+    if earlier:
+        hint = f"install the wheel for this version: `manylambda build -t {subject.target}` does"
+    else:
+        hint = f"it was built for CPython {_dotted(max(later))} or newer: choose a release with a wheel for"
+        hint += f" {_dotted(python)}, or a newer runtime"
+    return _finding(
+        subject,
+        "symbol-undefined",
+        _undefined_severity(subject, path, worst=Severity.WARNING if backported else Severity.ERROR),
+        path,
+        f"needs {_quoted(sorted(names))} of CPython, which {_dotted(python)} does not export ({'; '.join(told)})",
+        hint,
+    )
+
+
+def _undefined_finding(definitions: _Definitions, path: str, names: Sequence[str]) -> Finding:
+    from manylambda.audits.symbols import library_with
+
+    subject = definitions.subject
+    given = _may_be_given(definitions, path, names)
+    library = library_with(names[0])
+    message = f"needs {_quoted(names)}, which none of the libraries it loads defines"
+    if given:
+        hint = "it loads only if something loaded a library that does before: `manylambda trial` proves it"
+    elif library is not None:
+        message = f"needs {_quoted(names)} of `{library}`, which it does not load"
+        hint = f"it was linked without `{library}`: choose another release, or link it again"
+    elif names[0].lstrip("_").startswith("Py"):
+        hint = "it may be built for a debug or free-threaded CPython: install the wheel for the target"
+    else:
+        hint = "its parts come from different builds, or it was linked without a library: choose another release"
+    worst = Severity.WARNING if given else Severity.ERROR
+    return _finding(subject, "symbol-undefined", _undefined_severity(subject, path, worst=worst), path, message, hint)
+
+
+def _undefined_severity(subject: Subject, path: str, *, worst: Severity) -> Severity:
+    """Return `worst` for what an import loads; a plug-in may get its symbols from whatever loads it."""
+    scope = subject.linkage.scope(path)
+    imported = any(module_file(basename(root)) is not None for root in scope.intersection(subject.linkage.roots))
+    return _severity(subject, path, worst=worst if imported else Severity.NOTE)
+
+
+def _may_be_given(definitions: _Definitions, path: str, names: Sequence[str]) -> bool:
+    """Whether a library that Python code loads by hand may have made its symbols known to all (RTLD_GLOBAL)."""
+    subject = definitions.subject
+    family = _family(subject, path)
+    if not _family_loads_by_hand(subject, family):
+        return False
+    left = set(names)
+    for other, _ in _loaded(subject):
+        if left and other != path and (subject.distribution_of(other) or PROJECT) in family:
+            left -= definitions.of(other) or frozenset()
+    return not left
+
+
+def _dotted(minor: tuple[int, int]) -> str:
+    return f"{minor[0]}.{minor[1]}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return _listed([f"`{name}`" for name in names], 3)
 
 
 def _finding(subject: Subject, rule: str, severity: Severity, path: str, *told: str) -> Finding:
@@ -347,6 +531,29 @@ def _faults_by_file(subject: Subject, *, glibc: bool) -> Mapping[str, list[Versi
     return found
 
 
+class _Explainer:
+    """Says which symbols pull a version in, of the first few files: each has to be read for it."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._paths: set[str] = set()
+
+    def __call__(self, path: str, versions: Sequence[str], soname: str | None = None) -> str:
+        entry = self._subject.entries.get(path)
+        if entry is None or entry.content.size > _EXPLAINED_SIZE:
+            return ""
+        self._paths.add(path)
+        if len(self._paths) > _EXPLAINED_FILES:
+            return ""
+        table = _symbols_of(self._subject, path)
+        names = {
+            one.name
+            for one in table or ()
+            if not one.defined and one.version in versions and soname in {None, one.library}
+        }
+        return f" (for {_quoted(sorted(names))})" if names else ""
+
+
 def _version_key(version: str) -> tuple[str, tuple[int, ...], str]:
     namespace, _, number = version.partition("_")
     parts = number.split(".")
@@ -376,13 +583,22 @@ def _may_be_preloaded(subject: Subject, link: Link) -> bool:
     libraries by hand.
     """
     assert link.provider is not None
-    own = subject.distribution_of(link.needer)
     holder = subject.distribution_of(link.provider)
-    family = {own or PROJECT} | (_requirements(subject, own) if own is not None else frozenset())
+    family = _family(subject, link.needer)
     if (holder or PROJECT) not in family:
         return False
     if any(one.provider == link.provider and one.outcome is Outcome.BUNDLED for one in subject.linkage.links):
         return True
+    return _family_loads_by_hand(subject, family)
+
+
+def _family(subject: Subject, path: str) -> frozenset[str]:
+    """Return the distribution of a file and those that it requires."""
+    own = subject.distribution_of(path)
+    return frozenset({own or PROJECT}) | (_requirements(subject, own) if own is not None else frozenset())
+
+
+def _family_loads_by_hand(subject: Subject, family: frozenset[str]) -> bool:
     return any(
         entry.origin in family and entry.path.endswith(".py") and _loads_by_hand(entry)
         for entry in subject.entries.values()
