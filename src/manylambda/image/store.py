@@ -38,7 +38,7 @@ class Scratch:
         import shutil
 
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="manylambda-"))
+            self.folder = Path(tempfile.mkdtemp(prefix="manylambda-image-"))
         except OSError as error:
             raise no_room(error) from error
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -188,9 +188,8 @@ def inflated(file: Path, scratch: Scratch, *, limit: int = MAX_UNPACKED) -> Path
             while chunk := source.read(_CHUNK):
                 written += len(chunk)
                 if written > limit or (written > _SUSPICIOUS and written > packed * _MAX_RATIO):
-                    raise UnsafeArchive(
-                        f"`{file.name}` unpacks to more than {written >> 20:,} MiB: it is no image that Lambda takes"
-                    )
+                    size = f"{(written - len(chunk)) >> 20:,} MiB"
+                    raise UnsafeArchive(f"`{file.name}` unpacks to more than {size}: it is no image that Lambda takes")
                 try:
                     sink.write(chunk)
                 except OSError as error:
