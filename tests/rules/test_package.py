@@ -103,10 +103,10 @@ def test_what_hides_nothing_is_not_told() -> None:
     assert told(X86, layer, kind="layer") == [("stdlib-shadowed", "warning", "python/random.py")]
 
 
-def test_the_table_of_the_standard_library_is_that_of_this_interpreter() -> None:
-    from manylambda.rules.package import _standard_library
+def test_the_table_of_thestandard_library_is_that_of_this_interpreter() -> None:
+    from manylambda.rules.python_facts import standard_library
 
-    names = _standard_library(sys.version_info[:2])
+    names = standard_library(sys.version_info[:2])
     public = {name for name in sys.stdlib_module_names if not name.startswith("_")}
     elsewhere = {"idlelib", "turtledemo", "msilib", "winreg", "winsound", "msvcrt", "nt", "ntpath", "nturl2path"}
     assert names <= sys.stdlib_module_names

@@ -80,6 +80,27 @@ class Subject:
         return dict(sorted(found.items()))
 
     @cached_property
+    def digests(self) -> Mapping[str, str | None]:
+        """The sha256 of each file of the package that a RECORD has one for and whose size is the one it lists.
+
+        As RECORD writes it; None for a member of an archive that cannot be unpacked. Empty for our own packages, whose
+        wheels were verified.
+        """
+        wanted: dict[str, Entry] = {}
+        for record in self.making.records:
+            for row in record.rows:
+                if row.sha256 is None or row.path in self.making.linked:
+                    continue
+                entry = self.tree.get(row.path)
+                if entry is not None and row.size in {None, entry.content.size}:
+                    wanted[row.path] = entry
+        if not wanted:
+            return {}
+        from manylambda.audits.digests import digests
+
+        return digests(wanted.values())
+
+    @cached_property
     def linkage(self) -> Linkage:
         """What the loader would do with them."""
         return resolve(self.natives, self.target)

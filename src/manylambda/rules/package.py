@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os.path
 import re
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import PROJECT, Finding, Severity
-from manylambda.tree import Span, open_content
+from manylambda.rules.python_facts import facts, standard_library
+from manylambda.rules.records import listed_twice
+from manylambda.tree import Collision, Span, open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypedDict
 
     from manylambda.audits import Subject
     from manylambda.tree import Entry, PackageTree
-
-    class _Python(TypedDict):
-        sources: dict[str, str]
-        bytecode: dict[str, list[int]]
-        standard_library: dict[str, str]
 
 
 _MIB: Final = 1 << 20
@@ -99,21 +92,39 @@ def too_many_layers(subject: Subject) -> Iterator[Finding]:
 
 def path_collision(subject: Subject) -> Iterator[Finding]:
     """Tell where two origins brought different bytes for one path."""
-    for collision in subject.collisions:
+    paths: dict[tuple[str, str], list[str]] = {}
+    for collision in (*subject.collisions, *_collisions_of_records(subject)):
+        paths.setdefault((collision.kept, collision.dropped), []).append(collision.path)
+    for (kept, dropped), collided in paths.items():
+        collided.sort()
+        others = f" and {len(collided) - 1:,} other{'s' * (len(collided) > 2)}" if len(collided) > 1 else ""
+        which = "those" if others else "the one"
         yield Finding(
             rule="path-collision",
             severity=Severity.WARNING,
-            path=collision.path,
-            distribution=None if collision.kept == PROJECT else collision.kept,
-            message=f"{_origin(collision.kept)} and {_origin(collision.dropped)} bring different files for this path: "
-            f"the one of {_origin(collision.kept)} is in the package",
+            path=collided[0],
+            distribution=None if kept == PROJECT else kept,
+            message=f"{_origin(kept)} and {_origin(dropped)} bring different files for this path{others}: "
+            f"{which} of {_origin(kept)} {'are' if others else 'is'} in the package",
             hint="leave one of the two out if the other needs its own file",
         )
 
 
+def _collisions_of_records(subject: Subject) -> Iterator[Collision]:
+    """Yield the files that several RECORDs list and only one of them truly has."""
+    for path, listed in listed_twice(subject).items():
+        digest = subject.digests.get(path)
+        kept = next((record.distribution for record, row in listed if digest and row.sha256 == digest), None)
+        if kept is None:
+            continue
+        for record, row in listed:
+            if row.sha256 not in {None, digest} and record.distribution != kept:
+                yield Collision(path=path, kept=kept, dropped=record.distribution)
+
+
 def stdlib_shadowed(subject: Subject) -> Iterator[Finding]:
     """Find top-level modules that hide one of the standard library: `/var/task` comes first on `sys.path`."""
-    names = _standard_library(subject.target.python)
+    names = standard_library(subject.target.python)
     told: set[str] = set()
     folders = subject.site_folders(in_layer=subject.kind == "layer")
     for entry in subject.tree:
@@ -251,7 +262,7 @@ def _bytecode_version(entry: Entry) -> str:
     with open_content(entry.content) as stream:
         magic = stream.read(4)
     number = int.from_bytes(magic[:2], "little")
-    for version, (first, last) in _python()["bytecode"].items():
+    for version, (first, last) in facts()["bytecode"].items():
         if magic[2:] == b"\r\n" and first <= number <= last:
             return version
     return "an unknown version"
@@ -260,23 +271,3 @@ def _bytecode_version(entry: Entry) -> str:
 def _has_private_key(entry: Entry) -> bool:
     with open_content(entry.content) as stream:
         return _PRIVATE_KEY in stream.read(1 << 16)
-
-
-@lru_cache(maxsize=16)
-def _standard_library(python: tuple[int, int]) -> frozenset[str]:
-    def minor(version: str) -> tuple[int, ...]:
-        return tuple(map(int, version.split(".")))
-
-    names = set()
-    for name, lifetime in _python()["standard_library"].items():
-        first, _, last = lifetime.partition("-")
-        if minor(first) <= python and (not last or python <= minor(last)):
-            names.add(name)
-    return frozenset(names)
-
-
-@lru_cache(maxsize=1)
-def _python() -> _Python:
-    path = os.path.join(os.path.dirname(__file__), "..", "data", "python.json")  # noqa: PTH118, PTH120 - see `target`
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        return cast("_Python", json.load(file))

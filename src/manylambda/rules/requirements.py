@@ -105,11 +105,14 @@ def applies(marker: str, target: Target, extras: frozenset[str] = frozenset()) -
 
 
 def _admits_plainly(specifier: str, version: str) -> bool | None:
-    if not re.fullmatch(_RELEASE, version):
+    release, post, number = version.partition(".post")
+    if not re.fullmatch(_RELEASE, release) or (post and not number.isdecimal()):
         return None
-    have = _numbers(version)
+    have = _numbers(release)
     for bound in specifier.split(","):
         if match := re.fullmatch(_BOUND, bound):
+            if post and have == _numbers(match[2]):
+                return None  # a post-release of the bound itself
             holds = _compared(have, match[1], _numbers(match[2]))
         elif match := re.fullmatch(_PREFIX, bound):
             prefix = tuple(map(int, match[2].split(".")))
