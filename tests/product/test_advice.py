@@ -44,12 +44,16 @@ def package(
         for name in names or ("demo",):
             info = f"{name}-{version}.dist-info"
             files = [f"{name}/_speed.{suffix}.so", *(f"{info}/{one}" for one in ("METADATA", "WHEEL", "RECORD", *more))]
-            archive.write(ELF / library, files[0])
-            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-            archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n")
-            archive.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in files))
-            for one in more:
-                archive.writestr(f"{info}/{one}", "{}")
+            contents: dict[str, str | bytes] = {
+                files[0]: (ELF / library).read_bytes(),
+                f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+                f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n",
+                f"{info}/RECORD": "".join(f"{file},,\n" for file in files),
+            }
+            for file in files:
+                member = zipfile.ZipInfo(file)
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, contents.get(file, "{}"))
     return path
 
 

@@ -133,7 +133,7 @@ def _of_dependencies(
         try:
             subject = packer.subject(contents, zipped_size=None)
             report = check(subject, rules.ALL, ignore=ignore)
-        except ManylambdaError:
+        except (ManylambdaError, OSError):
             contents.confirm()  # a damaged wheel fails in many ways; what it is comes first
             raise
         finally:

@@ -128,7 +128,7 @@ class Packer:
             assert report is not None
             assert subject is not None
             report = self.advised(report, subject, contents)
-        except ManylambdaError:
+        except (ManylambdaError, OSError):
             contents.confirm()  # a damaged wheel fails in many ways; what it is comes first
             raise
         assert report is not None
