@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 MAX_METADATA: Final = 16 << 20
 
+_METADATA: Final = (
+    ".dist-info/METADATA", ".dist-info/WHEEL", ".egg-info", ".egg-info/PKG-INFO", ".egg-info/requires.txt"
+)  # fmt: skip
+
 
 class Distribution(Protocol):
     """What is known of an installed distribution; the inventory of a wheel is one."""
@@ -40,7 +44,7 @@ class Distribution(Protocol):
 
     @property
     def dist_info(self) -> str:
-        """The name of its `.dist-info` folder."""
+        """The name of its `.dist-info` folder, or of its `.egg-info`."""
 
 
 class InstalledDistribution(NamedTuple):
@@ -64,28 +68,67 @@ class PureFallback(NamedTuple):
 
 
 def read_distributions(tree: Iterable[Entry], folders: Sequence[str] = ("",)) -> tuple[InstalledDistribution, ...]:
-    """Read the `*.dist-info` folders that lie in one of `folders`, in the order of the tree."""
+    """Read the `*.dist-info` and `*.egg-info` that lie in one of `folders`, in the order of the tree.
+
+    An `.egg-info` is what old installers and `setup.py develop` leave; where a `.dist-info` tells of the same
+    distribution, that counts alone.
+    """
     texts: dict[str, dict[str, str]] = {}
     for entry in tree:
         path = entry.path
-        if path.endswith((".dist-info/METADATA", ".dist-info/WHEEL")):
+        if path.endswith(_METADATA):
             folder, _, name = path.rpartition("/")
+            if path.endswith(".egg-info"):
+                folder, name = path, "PKG-INFO"
             if folder[: folder.rfind("/") + 1] in folders and entry.content.size <= MAX_METADATA:
                 texts.setdefault(folder, {})[name] = read_content(entry.content).decode("utf-8", "replace")
-    return tuple(_distribution(folder, files) for folder, files in texts.items() if "METADATA" in files)
+    found = {folder: _distribution(folder, files) for folder, files in texts.items() if "METADATA" in files}
+    known = {(folder.rpartition("/")[0], each.name) for folder, each in found.items()}
+    for folder, files in texts.items():
+        if "PKG-INFO" in files:
+            egg = _egg(folder, files)
+            if (folder.rpartition("/")[0], egg.name) not in known:
+                found[folder] = egg
+    return tuple(found[folder] for folder in texts if folder in found)
 
 
 def _distribution(folder: str, files: Mapping[str, str]) -> InstalledDistribution:
-    metadata, wheel = _fields(files["METADATA"]), _fields(files.get("WHEEL", ""))
-    dist_info = folder.rpartition("/")[2]
-    name, _, version = dist_info.removesuffix(".dist-info").partition("-")
+    wheel = _fields(files.get("WHEEL", ""))
+    return _described(
+        _fields(files["METADATA"]),
+        folder.rpartition("/")[2],
+        tuple(expanded for tag in wheel.get("tag", ()) for expanded in _expanded(tag)),
+    )
+
+
+def _egg(folder: str, files: Mapping[str, str]) -> InstalledDistribution:
+    found = _described(_fields(files["PKG-INFO"]), folder.rpartition("/")[2], ())
+    if found.requires:
+        return found
+    return found._replace(requires=tuple(_egg_requirements(files.get("requires.txt", ""))))
+
+
+def _egg_requirements(text: str) -> Iterator[str]:
+    """Read a `requires.txt` as `Requires-Dist`: its requirements lie below `[extra]`, `[:marker]` or `[extra:marker]`."""
+    condition = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            extra, _, marker = line.strip("[]").partition(":")
+            asked = f'extra == "{extra}"' if extra else ""
+            condition = f"({marker}) and {asked}" if marker and asked else marker or asked
+        elif line:
+            yield f"{line} ; {condition}" if condition else line
+
+
+def _described(metadata: Mapping[str, list[str]], info: str, tags: tuple[str, ...]) -> InstalledDistribution:
+    name, _, version = info.rpartition(".")[0].partition("-")
     return InstalledDistribution(
         name=normalised(next(iter(metadata.get("name", ())), name)),
         version=next(iter(metadata.get("version", ())), version),
-        tags=tuple(expanded for tag in wheel.get("tag", ()) for expanded in _expanded(tag)),
+        tags=tags,
         requires_python=next(iter(metadata.get("requires-python", ())), None),
         requires=tuple(metadata.get("requires-dist", ())),
-        dist_info=dist_info,
+        dist_info=info,
     )
 
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import ast
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from manylambda.audits import Finding, Severity
+from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, module_file
+from manylambda.rules.python_facts import facts, standard_library
 from manylambda.tree import read_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from manylambda.audits import Subject
     from manylambda.tree import Entry
 
 _MAX_SOURCE: Final = 16 << 20
-_HIDDEN_BINDERS: Final = frozenset({"globals", "exec", "vars"})
+_MAX_HOPS: Final = 8
+_HIDDEN_BINDERS: Final = frozenset({"globals", "exec", "vars", "setattr"})
+
+
+class _Module(NamedTuple):
+    """What an import would read."""
+
+    entry: Entry | None
+    """None for a folder without `__init__.py`, of which there may be parts in several places."""
+    name: str
 
 
 def handler_missing(subject: Subject) -> Iterator[Finding]:
@@ -32,43 +42,153 @@ def handler_missing(subject: Subject) -> Iterator[Finding]:
     if not dot:
         yield _finding(f"the handler `{handler}` has no dot between module and function", None, "such as `app.handler`")
         return
-    found = _module(subject, module.replace("/", "."))
-    if found is None:
+    name = module.replace("/", ".")
+    if module.partition(".")[0] in facts()["builtin_modules"]:
         yield _finding(
-            f"the handler `{handler}` needs the module `{module}`, which is not in the package",
+            f"the handler `{handler}` names the built-in module `{module}`, which the runtime refuses",
             None,
-            _near_module(subject, module),
+            "rename the module",
         )
         return
-    names = _names(found)
-    if names is not None and function not in names:
-        near = get_close_matches(function, names, n=1)
+    if not all(name.split(".")):
         yield _finding(
-            f"the handler `{handler}` needs `{function}`, which `{found.path}` does not define",
-            found.path,
-            f"did you mean `{module}.{near[0]}`?" if near else "define it there, or name another with `--handler`",
+            f"the handler `{handler}` needs the module `{module}`, which is no name of a module",
+            None,
+            "write it from the root of the package, without a leading `/` or `./`: `src/app.handler`",
         )
+        return
+    found = _module(subject, name)
+    if found is None:
+        if not _may_be_of_the_runtime(subject, name):
+            yield _finding(
+                f"the handler `{handler}` needs the module `{module}`, which is not in the package",
+                None,
+                _near_module(subject, module),
+            )
+        return
+    if found.entry is None:
+        yield _finding(
+            f"the handler `{handler}` needs `{function}`, and `{module}` is a folder without `__init__.py`",
+            None,
+            f"name the function behind the module: `{handler}.handler`"
+            if _module(subject, f"{name}.{function}") is not None
+            else "name the module and the function in it",
+        )
+        return
+    yield from _function_missing(subject, handler, found)
+
+
+def _function_missing(subject: Subject, handler: str, module: _Module) -> Iterator[Finding]:
+    """Look for the function in its module, and where that only imports it, in the module it comes from."""
+    written, _, function = handler.rpartition(".")
+    wanted = function
+    for _ in range(_MAX_HOPS):
+        assert module.entry is not None
+        bound = _names(module.entry)
+        if bound is None:
+            return
+        is_first = wanted == function and module.name == written.replace("/", ".")
+        if wanted not in bound:
+            near = get_close_matches(function, bound, n=1) if is_first else []
+            by = "" if is_first else f", from which `{written}` has it,"
+            yield _finding(
+                f"the handler `{handler}` needs `{wanted}`, which `{module.entry.path}`{by} does not define",
+                module.entry.path,
+                f"did you mean `{written}.{near[0]}`?" if near else "define it there, or name another with `--handler`",
+            )
+            return
+        binding = bound[wanted]
+        if binding == "async":
+            yield Finding(
+                rule="handler-missing",
+                severity=Severity.WARNING,
+                message=f"the handler `{handler}` is an `async` function, which the runtime does not await",
+                path=module.entry.path,
+                hint="call it from a plain function: `return asyncio.run(...)`",
+            )
+            return
+        if not isinstance(binding, _Import):
+            return
+        source = _absolute(module, binding)
+        if source is None or (following := _module(subject, source)) is None or following.entry is None:
+            if source is not None and _is_own(subject, source) and _module(subject, source) is None:
+                yield _finding(
+                    f"the handler `{handler}` is imported from `{source}`, which is not in the package",
+                    module.entry.path,
+                    _near_module(subject, source),
+                )
+            return
+        if _module(subject, f"{source}.{binding.name}") is not None:
+            return  # a submodule; whether it can be called is not to be read
+        if following.entry.origin != PROJECT:
+            return  # distributions bind names in many ways
+        module, wanted = following, binding.name
+
+
+def _absolute(module: _Module, binding: _Import) -> str | None:
+    """Return the absolute name of the module that `from ... import` names."""
+    if not binding.level:
+        return binding.module
+    assert module.entry is not None
+    parts = module.name.split(".")
+    if not module.entry.path.endswith("/__init__.py"):
+        parts.pop()
+    if binding.level > len(parts):
+        return None
+    parts = parts[: len(parts) - binding.level + 1]
+    return ".".join([*parts, *([binding.module] if binding.module else [])])
+
+
+def _is_own(subject: Subject, module: str) -> bool:
+    """Whether a module would lie in a package of the project's own."""
+    top = f"{FUNCTION_ROOT}{module.partition('.')[0]}"
+    return any(
+        path.startswith((f"{top}/", f"{top}.py")) and entry.origin == PROJECT for path, entry in subject.entries.items()
+    )
+
+
+def _may_be_of_the_runtime(subject: Subject, module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in standard_library(subject.target.python) or any(
+        top in {name, name.replace("-", "_")} for name in subject.target.preinstalled
+    )
 
 
 def _finding(message: str, path: str | None, hint: str | None) -> Finding:
     return Finding(rule="handler-missing", severity=Severity.ERROR, message=message, path=path, hint=hint)
 
 
-def _module(subject: Subject, module: str) -> Entry | None:
-    """Return the file that an import of `module` would read, in the order of `sys.path`."""
-    stem = module.replace(".", "/")
-    folder, _, name = stem.rpartition("/")
-    for root in _roots(subject):
-        for candidate in (f"{root}{stem}/__init__.py", f"{root}{stem}.py", f"{root}{stem}.pyc"):
-            if (entry := subject.entries.get(candidate)) is not None:
-                return entry
-        prefix = f"{root}{folder}/" if folder else root
-        for path, entry in subject.entries.items():
-            if path.startswith(f"{prefix}{name}.") and "/" not in path[len(prefix) :]:
-                extension = module_file(path[len(prefix) :])
-                if extension is not None and path.endswith(".so"):
-                    return entry
-    return None
+def _module(subject: Subject, module: str) -> _Module | None:
+    """Find what an import of `module` would read: packages first, parts of a namespace in all places of `sys.path`."""
+    entries, folders = subject.entries, _folders(subject)
+    places = list(_roots(subject))
+    *parents, last = module.split(".")
+    for parent in parents:
+        package = next((place for place in places if _file(entries, f"{place}{parent}/__init__")), None)
+        if package is None and any(_file(entries, f"{place}{parent}") for place in places):
+            return None  # a module is no package
+        places = [f"{place}{parent}/" for place in places if f"{place}{parent}/" in folders]
+        if package is not None:
+            places = [f"{package}{parent}/"]
+    for place in places:
+        if (entry := _file(entries, f"{place}{last}/__init__") or _file(entries, f"{place}{last}")) is not None:
+            return _Module(entry, module)
+        for path, entry in entries.items():
+            if path.startswith(f"{place}{last}.") and path.endswith(".so") and module_file(path[len(place) :]):
+                return _Module(entry, module)
+    return _Module(None, module) if any(f"{place}{last}/" in folders for place in places) else None
+
+
+def _file(entries: Mapping[str, Entry], stem: str) -> Entry | None:
+    return entries.get(f"{stem}.py") or entries.get(f"{stem}.pyc")
+
+
+def _folders(subject: Subject) -> frozenset[str]:
+    folders: set[str] = set()
+    for path in subject.entries:
+        while (path := path.rpartition("/")[0]) and f"{path}/" not in folders:
+            folders.add(f"{path}/")
+    return frozenset(folders)
 
 
 def _roots(subject: Subject) -> Sequence[str]:
@@ -79,7 +199,7 @@ def _near_module(subject: Subject, module: str) -> str | None:
     modules = sorted(
         path[len(FUNCTION_ROOT) : -len(".py")].removesuffix("/__init__").replace("/", ".")
         for path, entry in subject.entries.items()
-        if path.startswith(FUNCTION_ROOT) and path.endswith(".py") and entry.origin == "project"
+        if path.startswith(FUNCTION_ROOT) and path.endswith(".py") and entry.origin == PROJECT
     )
     wanted = module.replace("/", ".")
     below = [name for name in modules if name.endswith(f".{wanted}")]
@@ -87,36 +207,83 @@ def _near_module(subject: Subject, module: str) -> str | None:
     return f"did you mean the module `{near[0]}`?" if near else "name another with `--handler`, or add the file"
 
 
-def _names(entry: Entry) -> frozenset[str] | None:
+class _Import(NamedTuple):
+    """A name that a module has from another one."""
+
+    module: str
+    name: str
+    level: int
+
+
+_Binding: TypeAlias = _Import | Literal["async", "other"]
+
+
+def _names(entry: Entry) -> Mapping[str, _Binding] | None:
     """Return what a module binds at its top level; None when that cannot be told by reading it."""
     if not entry.path.endswith(".py") or entry.content.size > _MAX_SOURCE:
         return None
     try:
         tree = ast.parse(read_content(entry.content))
-    except (SyntaxError, ValueError):
+        names = dict(_bound(tree.body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # perhaps the syntax of a newer Python than this host's
-    names = frozenset(_bound(tree.body))
+    # What a function binds as `global` is there once it was called.
+    names.update((name, "other") for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
     return None if "*" in names or "__getattr__" in names else names
 
 
-def _bound(body: Iterable[ast.stmt]) -> Iterator[str]:
+def _bound(body: Iterable[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
     for statement in body:
         match statement:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                yield name
-                continue  # what they bind inside is theirs
+            case ast.AsyncFunctionDef(name=name, decorator_list=decorators):
+                yield name, "other" if decorators else "async"
+                continue  # what it binds inside is its own
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, "other"
+                continue
             case ast.Import(names=aliases):
-                yield from (alias.asname or alias.name.partition(".")[0] for alias in aliases)
+                yield from ((alias.asname or alias.name.partition(".")[0], "other") for alias in aliases)
             case ast.ImportFrom(names=aliases):
-                yield from (alias.asname or alias.name for alias in aliases)
+                for alias in aliases:
+                    source = _Import(statement.module or "", alias.name, statement.level)
+                    yield alias.asname or alias.name, source
+            case ast.If() if _never_in_a_function(statement.test):
+                yield from _bound(statement.orelse)
+                continue
+            case ast.If() | ast.Try() | ast.TryStar() | ast.With() | ast.For() | ast.While() | ast.Match():
+                # Which of several branches counts cannot be told, so a name from there is taken as it is.
+                yield from ((name, "other") for name, _ in _bound(_inner(statement)))
             case _:
                 yield from _bound(_inner(statement))
         for node in _own_expressions(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
-            # `globals()[...] = ...` and `exec` bind what reading does not show.
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _HIDDEN_BINDERS:
-                yield "*"
+                yield node.id, "other"
+            elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+                yield node.name, "other"
+            elif _binds_unseen(node):
+                yield "*", "other"
+
+
+def _binds_unseen(node: ast.AST) -> bool:
+    """Whether an expression may bind names that reading does not show: `globals()[...]`, `exec`, `sys.modules[...] =`."""
+    match node:
+        case ast.Call(func=ast.Name(id=name)):
+            return name in _HIDDEN_BINDERS
+        case ast.Subscript(value=ast.Attribute(attr="modules"), ctx=ast.Store()):
+            return True
+        case _:
+            return False
+
+
+def _never_in_a_function(test: ast.expr) -> bool:
+    """Whether a branch is for the command line or for type checkers only."""
+    match test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return True
+        case ast.Compare(left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant(value="__main__")]):
+            return True
+        case _:
+            return False
 
 
 def _inner(statement: ast.stmt) -> Iterator[ast.stmt]:
