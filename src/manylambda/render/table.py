@@ -30,3 +30,10 @@ def megabytes(size: int) -> str:
 def mebibytes(size: int) -> str:
     """Return bytes as MiB (2^20), the unit of Lambda's limits."""
     return f"{size / (1 << 20):.1f} MiB"
+
+
+def readable(size: int) -> str:
+    """Return bytes in the unit that shows something of them."""
+    if size >= 1 << 18:
+        return mebibytes(size)
+    return f"{size / 1024:.1f} KiB" if size >= 1024 else f"{size} B"
