@@ -38,6 +38,7 @@ FLOORS: Final = {
     "trial": 3,
     "rules": 4,
     "config": 4,
+    "causes": 4,
     "pipeline": 5,
     "render": 6,
     "__init__": 6,  # the public face: what `import manylambda` gives
