@@ -263,6 +263,29 @@ def _plan(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     return text.plan(plans, verbose=options.verbose), plans.exit_status
 
 
+def _explain(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from pathlib import Path
+
+    from manylambda.pipeline.explain import explain, meant
+    from manylambda.render import explain as shown
+    from manylambda.target import Target
+
+    target = Target.parse(options.target) if options.target else None
+    if options.asked is None:
+        return _json(shown.document(None)) if options.format == "json" else shown.rule_list(_look(options)), 0
+    explanation = explain(
+        sys.stdin.buffer if options.asked == "-" else meant(options.asked),
+        package=Path(options.package) if options.package else None,
+        target=target,
+        layers=[Path(layer) for layer in options.layers],
+        progress=console,
+    )
+    status = int(not explanation.is_recognised)
+    if options.format == "json":
+        return _json(shown.document(explanation)), status
+    return shown.text(explanation, _look(options)), status
+
+
 def _targets(options: argparse.Namespace, _console: Console) -> tuple[str, int]:
     from manylambda.render import document, text
     from manylambda.target import Target, all_targets
@@ -327,6 +350,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         ("audit", "check that a package will load on its target", _audit, _audit_options),
         ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
         ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
+        ("explain", "show a rule's page, or the cause of a pasted error", _explain, _explain_options),
         ("targets", "show the runtimes table", _targets, _targets_options),
     ):
         command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
@@ -361,6 +385,15 @@ def _lock_options(parser: argparse.ArgumentParser) -> None:
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     _project_options(parser, only=_RESOLVING)
+
+
+def _explain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("asked", nargs="?", metavar="RULE|FILE|-", help="a rule, a log, or - for a pasted error")
+    parser.add_argument("--package", metavar="PATH", help="the package it is about: a zip, layer, folder or wheel")
+    parser.add_argument("-t", "--target", metavar="TARGET", help="where it runs, such as python3.13-arm64")
+    parser.add_argument(
+        "--layer", dest="layers", action="append", metavar="ZIP", default=[], help="a layer the function uses"
+    )
 
 
 def _targets_options(parser: argparse.ArgumentParser) -> None:
