@@ -109,7 +109,7 @@ def _egg(folder: str, files: Mapping[str, str]) -> InstalledDistribution:
 
 
 def _egg_requirements(text: str) -> Iterator[str]:
-    """Read a `requires.txt` as `Requires-Dist`: its requirements lie below `[extra]`, `[:marker]` or `[extra:marker]`."""
+    """Read a `requires.txt`, whose requirements lie below `[extra]`, `[:marker]` or `[extra:marker]`."""
     condition = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):

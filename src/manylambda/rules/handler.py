@@ -192,7 +192,8 @@ def _folders(subject: Subject) -> frozenset[str]:
 
 
 def _roots(subject: Subject) -> Sequence[str]:
-    return (FUNCTION_ROOT, *(LAYER_ROOT + folder for folder in subject.site_folders(in_layer=True)))
+    layers = (LAYER_ROOT + folder for folder in subject.site_folders(in_layer=True))
+    return (FUNCTION_ROOT, *layers, *subject.mounts)
 
 
 def _near_module(subject: Subject, module: str) -> str | None:
@@ -265,7 +266,7 @@ def _bound(body: Iterable[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
 
 
 def _binds_unseen(node: ast.AST) -> bool:
-    """Whether an expression may bind names that reading does not show: `globals()[...]`, `exec`, `sys.modules[...] =`."""
+    """Whether an expression may bind names unseen: `globals()[...] =`, `exec`, `sys.modules[...] =`."""
     match node:
         case ast.Call(func=ast.Name(id=name)):
             return name in _HIDDEN_BINDERS

@@ -21,7 +21,7 @@ _MAX_ENTRIES: Final = 65_535
 _METHODS: Final = {
     1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES"
 }  # fmt: skip
-_OF_THE_SYSTEM: Final = ("/dev/", "/etc/", "/lib", "/mnt/", "/proc/", "/tmp/", "/usr/", "/var/lang/", "/var/runtime/")  # noqa: S108 - where links lead to
+_MAYBE_THERE: Final = ("/dev/", "/etc/", "/lib", "/mnt/", "/proc/", "/tmp/", "/usr/", "/var/lang/", "/var/runtime/")  # noqa: S108 - where links lead to
 
 _UNSAFE: Final[dict[UnsafeReason, tuple[Severity, str, str, str]]] = {
     "outside": (
@@ -163,7 +163,7 @@ def symlink(subject: Subject) -> Iterator[Finding]:
         if link.fate == "inside" or link.target in subject.entries:
             continue
         severity = Severity.ERROR if _is_imported(link.path) else Severity.WARNING
-        if link.fate == "absolute" and link.target.startswith(_OF_THE_SYSTEM):
+        if link.fate == "absolute" and link.target.startswith(_MAYBE_THERE) and not _is_imported(link.path):
             severity = Severity.NOTE
         groups.setdefault((severity, link.fate), []).append(link)
     for (severity, fate), links in sorted(groups.items(), key=lambda item: (item[0][0].value, item[0][1])):
