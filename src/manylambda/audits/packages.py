@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from manylambda.audits.distributions import MAX_METADATA, normalised
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from manylambda.audits.images import ImageFacts
     from manylambda.audits.making import UnsafeReason
     from manylambda.audits.subject import Kind
 
@@ -57,6 +59,12 @@ class Package(NamedTuple):
     """Links and where they lead; those within the package stand in the tree as what they lead to."""
     making: Making = UNKNOWN
     """What its tool wrote otherwise than Lambda wants it."""
+    layers: tuple[PackageTree, ...] = ()
+    """What of an image is mounted where layers are, at `/opt`."""
+    mounts: Mapping[str, PackageTree] = MappingProxyType({})
+    """What else of an image runs, by the absolute folder it lies in, with its `/`."""
+    image: ImageFacts | None = None
+    """What is known of an image besides its files."""
 
 
 def open_tree(path: Path) -> PackageTree:
@@ -97,7 +105,7 @@ class _Gathered:
         except UnsafeArchive:
             pass
         where, reason = _mended(name)
-        self.unsafe.append(UnsafeName(_printable(name), reason))
+        self.unsafe.append(UnsafeName(printable(name), reason))
         return where
 
     def add(self, entry: Entry) -> None:
@@ -117,7 +125,7 @@ class _Gathered:
                 self.unsafe.append(UnsafeName(path, "file-and-folder"))
         kind: Kind = "wheel" if is_wheel else _kind(entries, in_archive=zipped_size is not None)
         links, linked = _follow(self.symlinks, entries, LAYER_ROOT if kind == "layer" else FUNCTION_ROOT)
-        records = _records(entries, is_wheel=is_wheel)
+        records = read_records(entries, is_wheel=is_wheel)
         making = Making(
             unsafe=tuple(self.unsafe),
             links=links,
@@ -261,7 +269,7 @@ class _Members(_Gathered):
         header = stream.read(30)
         if header[:4] != b"PK\3\4":
             raise UnsafeArchive(
-                f"`{self._path.name}` is damaged at `{_printable(info.filename)}`", hint="build or download it again"
+                f"`{self._path.name}` is damaged at `{printable(info.filename)}`", hint="build or download it again"
             )
         lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         offset = info.header_offset + 30 + lengths
@@ -278,7 +286,7 @@ class _Members(_Gathered):
             return Bytes(self._archive.read(info))
         except (LZMAError, RuntimeError) as error:
             raise UnsafeArchive(
-                f"`{self._path.name}` is damaged at `{_printable(info.filename)}`", hint="build or download it again"
+                f"`{self._path.name}` is damaged at `{printable(info.filename)}`", hint="build or download it again"
             ) from error
 
 
@@ -309,7 +317,7 @@ def _mended(name: str) -> tuple[str | None, UnsafeReason]:
         return None, "unreadable"
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name that may be shown and written to JSON, whatever it holds."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda match: f"\\x{ord(match[0]):02x}", name)[:1000]
 
@@ -348,7 +356,7 @@ def _follow(
         where, fate = _leads_to(link, symlinks, root)
         if fate == "inside" and where not in entries and where not in folders and where:
             fate = "nowhere"
-        links.append(Link(_printable(link), _printable(text), fate))
+        links.append(Link(printable(link), printable(text), fate))
         if where in entries:
             if link not in entries:
                 linked[link] = entries[where]._replace(path=link)
@@ -427,7 +435,7 @@ def _kind(entries: Mapping[str, Entry], *, in_archive: bool) -> Kind:
     return "zip" if in_archive else "dir"
 
 
-def _records(entries: dict[str, Entry], *, is_wheel: bool) -> tuple[Record, ...]:
+def read_records(entries: dict[str, Entry], *, is_wheel: bool) -> tuple[Record, ...]:
     """Read every RECORD, and give the files it lists their origin."""
     import csv
 

@@ -6,6 +6,7 @@ The rules themselves are one floor up and come as a tuple.
 from __future__ import annotations
 
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from manylambda.audits.distributions import Distribution, PureFallback, read_distributions
@@ -18,6 +19,7 @@ from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from manylambda.audits.images import ImageFacts
     from manylambda.target import Target
     from manylambda.tree import Collision, Entry, PackageTree
 
@@ -48,8 +50,10 @@ class Subject:
         pure_fallbacks: Sequence[PureFallback] = (),
         handler: str | None = None,
         making: Making = UNKNOWN,
+        mounts: Mapping[str, PackageTree] = MappingProxyType({}),
+        image: ImageFacts | None = None,
     ) -> None:
-        """See `run`."""
+        """See `run`; `mounts` and `image` are of a container image, as `Package` has them."""
         self.tree = tree
         self.target = target
         self.kind: Kind = kind
@@ -59,6 +63,8 @@ class Subject:
         self.pure_fallbacks = tuple(pure_fallbacks)
         self.handler = handler
         self.making = making
+        self.mounts = mounts
+        self.image = image
         self._facts = facts
         self._distributions = distributions
         self._root = LAYER_ROOT if kind == "layer" else FUNCTION_ROOT
@@ -72,6 +78,8 @@ class Subject:
     def natives(self) -> Mapping[str, NativeFile]:
         """All native files, layers included, by absolute path in the execution environment."""
         found: dict[str, NativeFile] = {}
+        for folder, tree in self.mounts.items():
+            found.update((folder + path, native) for path, native in native_facts(tree).items())
         for layer in self.layers:  # a later layer overwrites an earlier one
             for entry in layer:
                 found.pop(LAYER_ROOT + entry.path, None)
@@ -108,18 +116,27 @@ class Subject:
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
         """Every file, layers included, by absolute path; what Lambda would mount."""
-        mounted = {LAYER_ROOT + entry.path: entry for layer in self.layers for entry in layer}
+        mounted = {folder + entry.path: entry for folder, tree in self.mounts.items() for entry in tree}
+        mounted.update((LAYER_ROOT + entry.path, entry) for layer in self.layers for entry in layer)
         mounted.update((self._root + entry.path, entry) for entry in self.tree)
         return mounted
 
     @cached_property
     def distributions(self) -> tuple[Distribution, ...]:
-        """The distributions of the package itself, sorted by name; those of layers are in `layer_distributions`."""
-        found = (
+        """The distributions of the package itself, sorted by name; those of layers are in `layer_distributions`.
+
+        Of an image all are its own, wherever they lie: of each the copy that comes first on `sys.path`.
+        """
+        found: Sequence[Distribution] = (
             read_distributions(self.tree, self.site_folders(in_layer=self.kind == "layer"))
             if self._distributions is None
             else self._distributions
         )
+        if self.image is not None:
+            places = [(layer, self.site_folders(in_layer=True)) for layer in self.layers]
+            for tree, folders in (*places, *((tree, ("",)) for tree in self.mounts.values())):
+                names = {each.name for each in found}
+                found = [*found, *(each for each in read_distributions(tree, folders) if each.name not in names)]
         return tuple(sorted(found, key=lambda each: (each.name, each.version)))
 
     @cached_property
@@ -138,7 +155,9 @@ class Subject:
 
     @cached_property
     def unzipped_size(self) -> int:
-        """Bytes of the package and its layers."""
+        """Bytes of the package and its layers; of an image, of all that it is made of."""
+        if self.image is not None:
+            return self.image.unpacked_size
         own = self.tree.size
         if self.making.linked and self.kind != "dir":  # a link is a few bytes once Lambda has unpacked it
             own -= sum(entry.content.size for entry in self.tree if entry.path in self.making.linked)
@@ -223,7 +242,7 @@ def check(subject: Subject, rules: Iterable[Rule], *, ignore: Sequence[Ignore] =
         target=str(subject.target),
         findings=tuple(sorted(findings, key=place)),
         shared_objects=sum(isinstance(one, ElfFile) and one.is_loaded_by_linux for one in subject.natives.values()),
-        files=len(subject.tree),
+        files=len(subject.tree) if subject.image is None else len(subject.entries),
         unzipped_size=subject.unzipped_size,
         ignored=tuple(sorted(ignored, key=lambda one: place(one.finding))),
         versions={name: subject.by_name[name].version for name in sorted(named) if name in subject.by_name},

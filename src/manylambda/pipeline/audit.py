@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda import rules
 from manylambda.audits import Subject, check, open_package
+from manylambda.errors import RequestError
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def audit(
     offline: bool = False,
     progress: Progress = SILENT,
 ) -> Report:
-    """Check a package (zip, layer, folder or wheel), its `handler`, and the `layers` it will be used with.
+    """Check a package (zip, layer, folder, wheel, saved image), its `handler`, and the `layers` it will be used with.
 
     `path` may also be a lock, a requirements file or a `pyproject.toml`: then what it gives the target is fetched and
     checked as a package of it would be, and nothing is written. Raises the errors of `manylambda.errors`, those of
@@ -79,17 +80,23 @@ def _of_package(
     offline: bool,
     progress: Progress,
 ) -> Examination:
-    package = open_package(path)
+    package = open_package(path, target)
+    if package.image is not None:
+        if layers:
+            raise RequestError("a function from a container image takes no layers", hint="leave out `--layer`")
+        handler = handler or package.image.handler
     task = progress.task("audit", path.name, None)
     try:
         subject = Subject(
             package.tree,
             target,
             kind=package.kind,
-            layers=[open_package(layer).tree for layer in layers],
+            layers=[*package.layers, *(open_package(layer).tree for layer in layers)],
             zipped_size=package.zipped_size,
             handler=handler,
             making=package.making,
+            mounts=package.mounts,
+            image=package.image,
         )
         report = check(subject, rules.ALL, ignore=ignore)
     finally:

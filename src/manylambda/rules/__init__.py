@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from manylambda.audits import Rule
-from manylambda.rules import distributions, handler, loading, making, package, records, runtime
+from manylambda.rules import distributions, handler, image, loading, making, package, records, runtime
 
 ALL: Final[tuple[Rule, ...]] = (
     Rule("wrong-machine", loading.wrong_machine),
@@ -45,6 +45,8 @@ ALL: Final[tuple[Rule, ...]] = (
     Rule("bytecode-stale", package.bytecode_stale),
     Rule("secret-file", package.secret_file),
     Rule("handler-missing", handler.handler_missing),
+    Rule("image-manifest", image.image_manifest),
+    Rule("image-entry-point", image.image_entry_point),
     Rule("runtime-deprecated", package.runtime_deprecated),
     Rule("runtime-preview", package.runtime_preview),
 )

@@ -33,8 +33,9 @@ _READ_SIZE: Final = 1 << 20
 
 
 def wrong_machine(subject: Subject) -> Iterator[Finding]:
-    """Find ELF files of another processor."""
+    """Find ELF files of another processor, and images for one."""
     machine = subject.target.machine
+    yield from _foreign_image(subject)
     for path, native in subject.natives.items():
         if not isinstance(native, ElfFile) or not native.is_loaded_by_linux or fits(native, subject.target):
             continue
@@ -42,6 +43,19 @@ def wrong_machine(subject: Subject) -> Iterator[Finding]:
         severity = _stranger(subject, path, native)
         message = f"is for {found}, the target is {machine}"
         yield _finding(subject, "wrong-machine", severity, path, message, _install_hint(subject, severity))
+
+
+def _foreign_image(subject: Subject) -> Iterator[Finding]:
+    if subject.image is None:
+        return
+    config, wanted = subject.image.image.config, subject.target.architecture.oci
+    if (config.architecture or wanted, config.os or "linux") != (wanted, "linux"):
+        yield Finding(
+            rule="wrong-machine",
+            severity=Severity.ERROR,
+            message=f"the image is for `{config.os}/{config.architecture}`, the target is `linux/{wanted}`",
+            hint=f"build it with `--platform linux/{wanted}`, or give the function the other architecture",
+        )
 
 
 def foreign_binary(subject: Subject) -> Iterator[Finding]:

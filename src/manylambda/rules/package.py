@@ -51,10 +51,20 @@ def zip_too_large(subject: Subject) -> Iterator[Finding]:
 
 def unzipped_too_large(subject: Subject) -> Iterator[Finding]:
     """Find packages over the limit for a function and its layers, which Lambda refuses."""
-    if subject.kind in {"image", "wheel"}:
+    if subject.kind == "wheel":
+        return
+    total = subject.unzipped_size
+    if subject.kind == "image":
+        limit = subject.target.limits["image_bytes"]
+        if total > limit:
+            yield Finding(
+                rule="unzipped-too-large",
+                severity=Severity.ERROR,
+                message=f"the image has {total:,} bytes uncompressed, all layers counted; the limit is {limit:,}",
+                hint="what a later layer removes still counts: remove it in the step that brought it",
+            )
         return
     limit = subject.target.limits["unzipped_bytes"]
-    total = subject.unzipped_size
     if total <= limit:
         return
     sizes: dict[str, int] = {}

@@ -1,0 +1,69 @@
+"""Any package, opened for reading: what is no container image is `packages`' to open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manylambda.audits import packages
+from manylambda.audits.making import Making
+from manylambda.tree import PackageTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from manylambda.audits.packages import Package
+    from manylambda.image import Scratch
+    from manylambda.target import Target
+    from manylambda.tree import Entry
+
+
+class ImageTree(PackageTree):
+    """A tree whose files lie in a temporary folder, which is there as long as the tree is."""
+
+    __slots__ = ("_scratch",)
+
+    def __init__(self, entries: Iterable[Entry], scratch: Scratch) -> None:
+        super().__init__(entries)
+        self._scratch = scratch
+
+
+def open_package(path: Path, target: Target | None = None) -> Package:
+    """Open a function's or layer's `.zip`, a wheel, a folder or a saved container image.
+
+    Each file knows the distribution whose RECORD lists it. Of several images in one file the one for the target's
+    architecture is opened. What a tool wrote badly is told in `making` and is no error. Raises `RequestError` where
+    there is nothing to open, `UnsafeArchive` for what is damaged, hostile or unpacks to more than any package has.
+    """
+    from manylambda.image import is_image
+
+    return open_image(path, target) if is_image(path) else packages.open_package(path)
+
+
+def open_image(path: Path, target: Target | None = None) -> Package:
+    """Open an OCI layout (a folder or a tar) or what `docker save` wrote; see `open_package`.
+
+    The tree is `/var/task`, or the working folder where that is empty; `/opt` is a layer, and what `pip` installed
+    into the interpreter lies in `mounts`.
+    """
+    from manylambda.audits import images
+
+    opened = images.open_image(path, target)
+    records = packages.read_records(opened.files[opened.facts.task_folder], is_wheel=False)
+    trees: dict[str, PackageTree] = {}
+    for folder, entries in opened.files.items():
+        if folder != opened.facts.task_folder:
+            packages.read_records(entries, is_wheel=False)
+        trees[f"{folder}/"] = ImageTree(entries.values(), opened.scratch)
+    tree = trees.pop(f"{opened.facts.task_folder}/")
+    layer = trees.pop(f"{images.LAYERS}/", None)
+    return packages.Package(
+        tree=tree,
+        kind="image",
+        zipped_size=None,
+        symlinks=opened.symlinks,
+        making=Making(unsafe=opened.unsafe, linked=opened.linked, closed=opened.closed, records=records),
+        layers=() if layer is None else (layer,),
+        mounts=trees,
+        image=opened.facts,
+    )
