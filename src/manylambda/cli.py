@@ -155,7 +155,7 @@ def _tell_stale(console: Console, ignore: Sequence[Ignore], reports: Iterable[Re
     from manylambda.audits import stale
 
     for one in stale(ignore, reports):
-        console.info(f"{console.styled('note')} nothing in the package is ignored by `{one}`: it can go")
+        console.info(f"{console.styled('note')} nothing was found that `{one}` ignores: remove it, or correct it")
 
 
 # Each command returns what it prints and its exit status.
@@ -210,7 +210,7 @@ def _audit(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         from manylambda.render import html
 
         _print_utf8()
-        return html.audit(examination, path=options.path), status
+        return html.audit(examination, path=options.path).rstrip(), status
     from manylambda.render import text
 
     return text.audit(report, _look(options)), status

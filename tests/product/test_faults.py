@@ -374,7 +374,7 @@ def test_what_the_audit_refuses_is_not_written_and_the_old_artifact_stays(
     (locked / "own.so").write_bytes((ELF / "glibc_2_34.so").read_bytes())
     ran = run("build", locked, "-t", TARGET, status=1)
     lines = ran.stdout.splitlines()
-    assert any(line.startswith("error[wrong-machine]: own.so: ") for line in lines)
+    assert any(line.startswith("error[wrong-machine] project: own.so is ") for line in lines)
     assert lines[-1] == f"{TARGET}: not written, because of the errors above (`--no-audit` writes it all the same)"
     assert sha256(Path(first["path"])) == first["sha256"]
     assert whole(locked / "dist") == ["api-python3.13-arm64.zip"]

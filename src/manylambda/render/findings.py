@@ -83,22 +83,43 @@ class _Block(NamedTuple):
 
 
 def findings(report: Report, look: Look) -> str:
-    """Return the findings of a report, grouped by distribution; empty where there are none."""
+    """Return the findings of a report, grouped by distribution; empty where there are none.
+
+    What does not fit a screen is shortened step by step, unless `look.verbose`: first what repeats a rule is said in
+    one line, then the mildest findings are only counted.
+    """
     blocks = _blocks(report.findings)
-    told: set[str] = set()
-    lines: list[str] = []
-    height = 0
-    rules_told: set[tuple[str, Severity]] = set()
-    for number, block in enumerate(blocks):
-        in_full = look.verbose or (block.rule, block.severity) not in rules_told or len(blocks) <= _SCREEN // 8
-        rules_told.add((block.rule, block.severity))
-        shown = list(_lines(block, report, look, told, in_full=in_full))
-        height += sum(line.count("\n") + 1 for line in shown)
-        if not look.verbose and height + (number + 1 < len(blocks)) > _SCREEN:
-            lines.append(look.wrapped(_rest(blocks[number:]), "  "))
+    parts = _parts(blocks, report, look, shorten=False)
+    if look.verbose or _height(parts) <= _SCREEN:
+        return "\n".join(parts)
+    parts = _parts(blocks, report, look, shorten=True)
+    if _height(parts) <= _SCREEN:
+        return "\n".join(parts)
+    kept: set[int] = set()
+    height = 1
+    for number in sorted(range(len(blocks)), key=lambda number: _ORDER[blocks[number].severity]):
+        height += _height(parts[number : number + 1])
+        if height > _SCREEN:
             break
-        lines.extend(shown)
-    return "\n".join(lines)
+        kept.add(number)
+    rest = [block for number, block in enumerate(blocks) if number not in kept]
+    return "\n".join([*(parts[number] for number in sorted(kept)), look.wrapped(_rest(rest), "  ")])
+
+
+def _parts(blocks: Iterable[_Block], report: Report, look: Look, *, shorten: bool) -> list[str]:
+    """Return each block as text; to shorten them, only the first of a rule in full."""
+    hints: set[str] = set()
+    rules: set[tuple[str, Severity]] = set()
+    parts = []
+    for block in blocks:
+        in_full = not shorten or (block.rule, block.severity) not in rules
+        rules.add((block.rule, block.severity))
+        parts.append("\n".join(_lines(block, report, look, hints, in_full=in_full)))
+    return parts
+
+
+def _height(parts: Iterable[str]) -> int:
+    return sum(part.count("\n") + 1 for part in parts)
 
 
 def afterwards(report: Report, look: Look) -> str:
@@ -228,10 +249,10 @@ def _plural(message: str) -> str:
 def _rest(blocks: Sequence[_Block]) -> str:
     """Sum up what does not fit."""
     number = sum(len(block.findings) for block in blocks)
-    kinds: dict[str, int] = {}
+    kinds = dict.fromkeys(Severity, 0)
     for block in blocks:
-        kinds[block.severity.value] = kinds.get(block.severity.value, 0) + len(block.findings)
-    told = ", ".join(counted(count, kind) for kind, count in kinds.items())
+        kinds[block.severity] += len(block.findings)
+    told = ", ".join(counted(count, kind.value) for kind, count in kinds.items() if count)
     owners = len({block.distribution for block in blocks})
     where = f" about {owners} distributions" if owners > 1 else ""
     return f"and {counted(number, 'more finding')}{where}, shown with -v: {told}"

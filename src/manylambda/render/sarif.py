@@ -68,6 +68,10 @@ def audit(report: Report, path: Path, *, is_folder: bool = False) -> dict[str, A
         if reason is not None:
             result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
         results.append(result)
+    invocation: dict[str, Any] = {"executionSuccessful": True}
+    if len(found) > _MOST_RESULTS:
+        told = f"{len(found) - _MOST_RESULTS:,} results more are left out: a file may have {_MOST_RESULTS:,}"
+        invocation["toolExecutionNotifications"] = [{"level": "warning", "message": {"text": told}}]
     driver = {
         "name": "manylambda",
         "version": __version__,
@@ -82,7 +86,7 @@ def audit(report: Report, path: Path, *, is_folder: bool = False) -> dict[str, A
                 "tool": {"driver": driver},
                 # All before the last `/` is what GitHub keeps apart: packages and targets do not replace one another.
                 "automationDetails": {"id": f"manylambda/{report.target}/{package}/"},
-                "invocations": [{"executionSuccessful": True}],
+                "invocations": [invocation],
                 "columnKind": "unicodeCodePoints",
                 "results": results,
             }
@@ -106,7 +110,9 @@ def _rule(name: str) -> dict[str, Any]:
 
 def _result(finding: Finding, report: Report, package: str, *, is_folder: bool) -> dict[str, Any]:
     in_folder = is_folder and finding.path is not None and not finding.path.startswith("/")
-    uri = f"{package}/{_quoted(finding.path)}" if in_folder and finding.path is not None else package
+    uri = package
+    if in_folder and finding.path is not None:
+        uri = _quoted(finding.path) if package == "." else f"{package}/{_quoted(finding.path)}"
     location: dict[str, Any] = {
         "physicalLocation": {
             "artifactLocation": {"uri": uri, "uriBaseId": "%SRCROOT%"},

@@ -33,7 +33,8 @@ def _artifact(artifact: Artifact, look: Look) -> str:
     parts = []
     if artifact.distributions:
         parts.append(_size_table(artifact, verbose=look.verbose))
-    parts += _findings(artifact.report, look)
+    told = (findings.findings(artifact.report, look), findings.afterwards(artifact.report, look))
+    parts += [part for part in told if part]
     written = artifact.written
     if written is None:
         parts.append(
@@ -88,11 +89,9 @@ def audit(report: Report, look: Look = _PLAIN) -> str:
     )
     line = look.wrapped(f"{report.target}: {verdict}: {rest}", "  ")
     line = line.replace(verdict, look.painted(verdict, "error" if report.has_errors else "good"), 1)
-    return "\n\n".join([*_findings(report, look), line])
-
-
-def _findings(report: Report, look: Look) -> list[str]:
-    return [part for part in (findings.findings(report, look), findings.afterwards(report, look)) if part]
+    after = findings.afterwards(report, look)
+    last = f"{after}\n{line}" if after else line
+    return f"{found}\n\n{last}" if (found := findings.findings(report, look)) else last
 
 
 def lock(result: LockResult) -> str:
