@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import NoCompatibleWheel
 from manylambda.locks.compatibility import (
+    Fit,
     Reason,
     Refusal,
     audience,
@@ -162,16 +163,20 @@ def wheels_that_run(files: Iterable[IndexFile], target: Target, *, allow_linux: 
     """Give, for each version (as `packaging` writes it) with unyanked wheels for the target, the one that fits best."""
     from packaging.version import InvalidVersion, Version
 
-    found: dict[str, list[IndexFile]] = {}
+    best: dict[str, tuple[Fit, str]] = {}
     for file in files:
-        if refusal(file, target, allow_linux=allow_linux) is not None:
+        if not file.is_wheel or file.yanked is not None:
+            continue
+        fit = wheel_fit(file.filename, target, allow_linux=allow_linux)
+        if fit is None or not satisfies_python(file.requires_python, target):
             continue
         try:
-            found.setdefault(str(Version(file.version or "")), []).append(file)
+            version = str(Version(file.version or ""))
         except InvalidVersion:
             continue
-    best = {version: _best(own, target, allow_linux=allow_linux) for version, own in found.items()}
-    return {version: filename for version, filename in best.items() if filename is not None}
+        found = fit, file.filename
+        best[version] = min(found, best.get(version, found))
+    return {version: filename for version, (_, filename) in best.items()}
 
 
 def versions_too_new(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> tuple[str, ...]:
