@@ -126,6 +126,20 @@ def test_a_package_with_hundreds_of_findings_fits_a_screen() -> None:
     assert len(text.audit(report(*found), Look(verbose=True)).splitlines()) > 600
 
 
+def test_what_repeats_a_rule_is_one_line_when_not_all_fits() -> None:
+    found = [foreign(f"d{one}/_m{two}.so", f"d{one}") for one in range(9) for two in range(4)]
+    assert text.audit(report(*found)).splitlines()[:-3] == [
+        "error[wrong-machine] d0: 4 files are for x86_64, the target is aarch64",
+        "  d0/_m0.so",
+        "  d0/_m1.so",
+        "  d0/_m2.so",
+        "  and 1 more, shown with -v",
+        f"  hint: {INSTALL}",
+        *(f"error[wrong-machine] d{one}: 4 files are for x86_64, the target is aarch64" for one in range(1, 9)),
+        "all paths and hints are shown with -v",
+    ]
+
+
 def test_colours_touch_words_and_never_change_them() -> None:
     found = report(
         foreign("own.so", None),

@@ -142,11 +142,12 @@ def _wants_color(stream: TextIO) -> bool:
 
 def _look(options: argparse.Namespace) -> Look:
     """Return how results look where they go."""
-    import shutil
-
     from manylambda.render.findings import Look
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = None
+    if sys.stdout.isatty():
+        with contextlib.suppress(OSError, ValueError):  # no size, or a stream of a program's own
+            width = os.get_terminal_size(sys.stdout.fileno()).columns or None
     return Look(verbose=options.verbose, color=_wants_color(sys.stdout), width=width)
 
 

@@ -93,8 +93,8 @@ def findings(report: Report, look: Look) -> str:
     if look.verbose or _height(parts) <= _SCREEN:
         return "\n".join(parts)
     parts = _parts(blocks, report, look, shorten=True)
-    if _height(parts) <= _SCREEN:
-        return "\n".join(parts)
+    if _height(parts) < _SCREEN:
+        return "\n".join([*parts, "all paths and hints are shown with -v"])
     kept: set[int] = set()
     height = 1
     for number in sorted(range(len(blocks)), key=lambda number: _ORDER[blocks[number].severity]):
