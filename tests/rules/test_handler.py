@@ -77,3 +77,99 @@ def test_a_handler_in_a_layer() -> None:
 
 def test_a_layer_has_no_handler() -> None:
     assert messages({"python/x.py": ""}, "app.handler", kind="layer") == []
+
+
+@pytest.mark.parametrize(
+    ("contents", "handler"),
+    [
+        ({"app/__init__.py": "from .core import handler", "app/core.py": "def handler(e, c): ..."}, "app.handler"),
+        ({"app.py": "from core.x import y as handler", "core/x.py": "def y(e, c): ..."}, "app.handler"),
+        ({"a/b.py": "from .. import handler"}, "a.b.handler"),
+        ({"a/b.py": "from . import handler", "a/__init__.py": "", "a/handler.py": ""}, "a.b.handler"),
+        (
+            {"app.py": "try:\n    from fast import handler\nexcept ImportError:\n    from slow import handler"},
+            "app.handler",
+        ),
+        ({"app.py": "handler = lambda event, context: None"}, "app.handler"),
+        ({"app.py": "class App:\n    def __call__(self, e, c): ...\nhandler = App()"}, "app.handler"),
+        ({"app.py": "import x\n@x.sync\nasync def handler(e, c): ..."}, "app.handler"),
+        ({"app.py": "def setup():\n    global handler\n    handler = print\nsetup()"}, "app.handler"),
+        ({"app.py": "import sys\nsys.modules[__name__] = object()"}, "app.handler"),
+        ({"app.py": "match 1:\n    case handler: ..."}, "app.handler"),
+        ({"app.py": "if (handler := print): ..."}, "app.handler"),
+        ({"app.py": ""}, "simplejson.dumps"),
+    ],
+)
+def test_a_handler_that_is_there_by_other_ways(contents: dict[str, str], handler: str) -> None:
+    assert messages(contents, handler) == []
+
+
+@pytest.mark.parametrize(
+    ("contents", "handler", "message"),
+    [
+        (
+            {"app/__init__.py": "from .core import handler", "app/core.py": "def main(e, c): ..."},
+            "app.handler",
+            "the handler `app.handler` needs `handler`, which `app/core.py`, from which `app` has it, does not define",
+        ),
+        (
+            {"app.py": "from core import handler", "core/other.py": ""},
+            "app.handler",
+            None,
+        ),
+        (
+            {"app/__init__.py": "from .gone import handler"},
+            "app.handler",
+            "the handler `app.handler` is imported from `app.gone`, which is not in the package",
+        ),
+        (
+            {"app.py": "if __name__ == '__main__':\n    def handler(e, c): ..."},
+            "app.handler",
+            "the handler `app.handler` needs `handler`, which `app.py` does not define",
+        ),
+        (
+            {"app.py": "import typing\nif typing.TYPE_CHECKING:\n    from x import handler"},
+            "app.handler",
+            "the handler `app.handler` needs `handler`, which `app.py` does not define",
+        ),
+        (
+            {"app.py": "async def handler(e, c): ..."},
+            "app.handler",
+            "the handler `app.handler` is an `async` function, which the runtime does not await",
+        ),
+        (
+            {"app/handler.py": "def handler(e, c): ..."},
+            "app.handler",
+            "the handler `app.handler` needs `handler`, and `app` is a folder without `__init__.py`",
+        ),
+        (
+            {"time.py": "def handler(e, c): ..."},
+            "time.handler",
+            "the handler `time.handler` names the built-in module `time`, which the runtime refuses",
+        ),
+        (
+            {"app.py": "def handler(e, c): ..."},
+            "./app.handler",
+            "the handler `./app.handler` needs the module `./app`, which is no name of a module",
+        ),
+        (
+            {"app.py": "class Api:\n    def handler(self, e, c): ..."},
+            "app.Api.handler",
+            "the handler `app.Api.handler` needs the module `app.Api`, which is not in the package",
+        ),
+    ],
+)
+def test_a_handler_that_is_not_there_by_other_ways(contents: dict[str, str], handler: str, message: str | None) -> None:
+    assert [one for one, _ in messages(contents, handler)] == ([message] if message else [])
+
+
+def test_a_package_hides_the_part_of_its_name_in_a_layer() -> None:
+    layer = PackageTree(files({"python/shared/app.py": "def handler(e, c): ..."}))
+    assert messages({"shared/other.py": ""}, "shared.app.handler", layers=[layer]) == []
+    (missing,) = messages({"shared/__init__.py": ""}, "shared.app.handler", layers=[layer])
+    assert missing[0] == "the handler `shared.app.handler` needs the module `shared.app`, which is not in the package"
+
+
+def test_an_async_handler_is_a_warning() -> None:
+    found = findings(TARGET, files({"app.py": "async def handler(e, c): ..."}), handler="app.handler")
+    assert [(one.rule, one.severity.value, one.path) for one in found] == [("handler-missing", "warning", "app.py")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import PROJECT, Finding, Severity
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from manylambda.audits.making import Link, Mode, UnsafeReason
     from manylambda.tree import Entry
 
+_MAX_TOLD: Final = 2
 _MAX_ENTRIES: Final = 65_535
 _METHODS: Final = {
     1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES"
@@ -83,9 +83,14 @@ def file_mode(subject: Subject) -> Iterator[Finding]:
         entry = subject.tree.get(mode.path)
         return PROJECT if entry is None else entry.origin
 
-    files = sorted((each for each in making.closed if not each.is_folder), key=lambda each: (origin(each), each.path))
-    for brought_by, group in groupby(files, origin):
-        closed = sorted(group, key=lambda each: (not _is_imported(each.path), each.path))
+    files = [each for each in making.closed if not each.is_folder]
+    by_origin: dict[str, list[Mode]] = {}
+    for each in files:
+        by_origin.setdefault(origin(each), []).append(each)
+    if len(by_origin) > _MAX_TOLD:  # then it is the archive and not a distribution
+        by_origin = {PROJECT: files}
+    for brought_by, closed in sorted(by_origin.items()):
+        closed.sort(key=lambda each: (not _is_imported(each.path), origin(each) != PROJECT, each.path))
         first = closed[0]
         # Whoever zips a folder may set the modes on the way, as SAM does; a mode of 0 is how some tools write none.
         is_error = _is_imported(first.path) and first.mode and subject.kind != "dir"

@@ -29,14 +29,24 @@ _SPARE: Final = re.compile(
 _Change: TypeAlias = Literal["damaged", "empty code", "changed code", "changed data"]
 _CHANGES: Final[dict[_Change, tuple[Severity, str, str, str]]] = {
     "damaged": (Severity.ERROR, "is", "damaged in the archive", "make the archive again"),
-    "empty code": (Severity.ERROR, "is", "empty, and was not when it was built", "install the distribution again"),
+    "empty code": (
+        Severity.ERROR,
+        "is",
+        "empty, and was not when its distribution was built",
+        "install the distribution again",
+    ),
     "changed code": (
         Severity.WARNING,
         "was",
-        "changed after it was built",
+        "changed after its distribution was built",
         "install the distribution again, unless the change is meant; git's line endings are a change as well",
     ),
-    "changed data": (Severity.NOTE, "was", "changed after it was built", "install the distribution again"),
+    "changed data": (
+        Severity.NOTE,
+        "was",
+        "changed after its distribution was built",
+        "install the distribution again",
+    ),
 }
 _PLURAL: Final = {"is": "are", "was": "were"}
 _NOT_MODULES: Final = re.compile(r"(?:\A|/)(?:bin|Scripts|share|etc|include)/")
