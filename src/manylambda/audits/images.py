@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from manylambda.audits.making import UnsafeReason
     from manylambda.image import Image, Node
     from manylambda.target import Target
 
@@ -73,7 +72,7 @@ class OpenedImage(NamedTuple):
     linked: frozenset[str]
     """The function's files that are there through a link only."""
     unsafe: tuple[UnsafeName, ...]
-    """The function's files whose names no tree takes; they are left out."""
+    """The function's files whose names no tree takes, as they are; they are left out."""
     scratch: Scratch
     """Where the contents lie: as long as it is held."""
 
@@ -157,11 +156,10 @@ class _Taken:
         for path, node in system.below(folder):
             match node.kind:
                 case "file":
-                    self._add(path, node)
-                    if node.mode & 0o004 == 0:
+                    if self._add(path, node) and node.mode & 0o004 == 0:
                         self.closed.append(Mode(path, node.mode, is_folder=False))
                 case "folder":
-                    if node.mode & 0o005 != 0o005:
+                    if node.mode & 0o005 != 0o005 and self._is_safe(path):
                         self.closed.append(Mode(path, node.mode, is_folder=True))
                 case "symlink":
                     self._follow(folder, path, node)
@@ -182,12 +180,19 @@ class _Taken:
                 if one.kind == "file":
                     self._add_linked(f"{path}/{below}", one)
 
-    def _add(self, path: str, node: Node) -> None:
+    def _add(self, path: str, node: Node) -> bool:
+        if not self._is_safe(path):
+            self.unsafe.append(UnsafeName(path, "backslash" if "\\" in path else "unreadable"))
+            return False
+        self.nodes[path] = node
+        return True
+
+    def _is_safe(self, path: str) -> bool:
         try:
-            self.nodes[checked_path(path)] = node
+            checked_path(path)
         except UnsafeArchive:
-            reason: UnsafeReason = "backslash" if "\\" in path else "unreadable"
-            self.unsafe.append(UnsafeName(path.encode("ascii", "backslashreplace").decode(), reason))
+            return False
+        return True
 
     def _add_linked(self, path: str, node: Node) -> None:
         if path in self.nodes:

@@ -50,6 +50,7 @@ def open_image(path: Path, target: Target | None = None) -> Package:
 
     opened = images.open_image(path, target)
     records = packages.read_records(opened.files[opened.facts.task_folder], is_wheel=False)
+    unsafe = tuple(each._replace(path=packages.printable(each.path)) for each in opened.unsafe)
     trees: dict[str, PackageTree] = {}
     for folder, entries in opened.files.items():
         if folder != opened.facts.task_folder:
@@ -61,8 +62,8 @@ def open_image(path: Path, target: Target | None = None) -> Package:
         tree=tree,
         kind="image",
         zipped_size=None,
-        symlinks=opened.symlinks,
-        making=Making(unsafe=opened.unsafe, linked=opened.linked, closed=opened.closed, records=records),
+        symlinks={packages.printable(path): packages.printable(text) for path, text in opened.symlinks.items()},
+        making=Making(unsafe=unsafe, linked=opened.linked, closed=opened.closed, records=records),
         layers=() if layer is None else (layer,),
         mounts=trees,
         image=opened.facts,
