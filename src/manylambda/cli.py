@@ -370,7 +370,7 @@ def _build_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder or wheel, made by any tool")
+    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
     _field_options(parser, only=_AUDIT_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
