@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sysconfig
 import tracemalloc
 import zlib
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.sections import SymbolTableSection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manylambda import elf
-from manylambda.elf import ElfFile, ForeignFile, Malformed
+from manylambda.elf import ElfFile, ForeignFile, Malformed, Symbol
 from manylambda.tree import DEFLATED, Span, open_content
 
 DATA = Path(__file__).parent / "elf" / "data"
@@ -176,7 +180,110 @@ def test_symbols_tell_what_pulls_a_version_in() -> None:
 
 def test_symbols_of_a_damaged_file_are_none() -> None:
     assert list(elf.symbols(io.BytesIO(b"\x7fELF and no more"))) == []
-    assert list(elf.symbols(io.BytesIO((DATA / "glibc_2_34.so").read_bytes()[:3000]))) == []
+    assert list(elf.symbols(io.BytesIO((DATA / "glibc_2_34.so").read_bytes()[:700]))) == []
+    assert list(elf.symbols(io.BytesIO(b"MZ"))) == []
+    assert elf.symbol_table(DATA / "relocatable.o") is None
+
+
+def by_pyelftools(path: Path) -> list[Symbol]:
+    """Read the symbols slowly, by the section table, with another's code."""
+    names: dict[int, tuple[str, str | None]] = {}
+    found: list[Symbol] = []
+    with path.open("rb") as stream:
+        file = ELFFile(stream)
+        for section in file.iter_sections():
+            if isinstance(section, GNUVerNeedSection):
+                for need, versions in section.iter_versions():
+                    names.update({one["vna_other"]: (one.name, need.name) for one in versions})
+            elif isinstance(section, GNUVerDefSection):
+                for definition, auxiliaries in section.iter_versions():
+                    if not definition["vd_flags"] & 1:
+                        names[definition["vd_ndx"]] = (next(auxiliaries).name, None)
+        indexes = next(file.iter_sections("SHT_GNU_versym"), None)
+        for table in file.iter_sections("SHT_DYNSYM"):
+            assert isinstance(table, SymbolTableSection)
+            assert isinstance(indexes, GNUVerSymSection | None)
+            for number, symbol in enumerate(table.iter_symbols()):
+                index = indexes.get_symbol(number)["ndx"] if indexes is not None else 0
+                version, library = names.get(index & 0x7FFF, (None, None)) if isinstance(index, int) else (None, None)
+                defined = symbol.entry["st_shndx"] != "SHN_UNDEF"
+                weak = symbol.entry["st_info"]["bind"] == "STB_WEAK"
+                if symbol.name:
+                    found.append(Symbol(symbol.name, version, defined, weak, library))
+    return found
+
+
+HOST_FILES = sorted(Path(sysconfig.get_path("platstdlib"), "lib-dynload").glob("_s*.so"))
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(DATA.glob("*.so*")), DATA / "program", *HOST_FILES], ids=lambda path: path.name
+)
+def test_symbols_are_what_another_reader_finds(path: Path) -> None:
+    expected = by_pyelftools(path)
+    assert list(elf.symbols(path)) == expected
+    table = elf.symbol_table(path)
+    if table is None:
+        assert expected == []
+        return
+    assert [one for one in expected if not (one.defined or one.weak)] == list(table.undefined())
+    assert {one.name for one in expected if one.defined} == table.defined
+    with path.open("rb") as stream:
+        assert list(elf.symbols(stream)) == expected
+
+
+def test_symbols_are_found_without_a_section_table() -> None:
+    whole = bytearray((DATA / "libversioned_2.so.1").read_bytes())
+    expected = list(elf.symbols(io.BytesIO(whole)))
+    whole[40:48] = bytes(8)  # e_shoff
+    whole[58:64] = bytes(6)  # e_shentsize, e_shnum, e_shstrndx
+    assert list(elf.symbols(io.BytesIO(whole))) == expected != []
+    nothing_found = bytearray((DATA / "needs_used.so").read_bytes())
+    nothing_found[40:48] = bytes(8)
+    assert [one.name for one in elf.symbols(io.BytesIO(nothing_found)) if not one.defined] == ["used"]
+
+
+def test_a_symbol_that_no_relocation_names_is_not_looked_up() -> None:
+    data = (DATA / "crc.so").read_bytes()
+    table = elf.symbol_table(io.BytesIO(data), relocations=True)
+    assert table is not None
+    assert [one.name for one in table.undefined()] == ["crc32"]
+    cut = patched("crc.so", data.index(struct.pack("<QQ", 2, 24)) + 8, bytes(1))  # DT_PLTRELSZ
+    table = elf.symbol_table(cut, relocations=True)
+    assert table is not None
+    assert list(table.undefined()) == []
+
+
+def test_counts_of_symbols_that_a_file_lies_about_cost_no_memory() -> None:
+    data = (DATA / "glibc_2_34.so").read_bytes()
+    at = data.index(struct.pack("<Q", 0x6FFFFEF5))  # DT_GNU_HASH
+    (table,) = struct.unpack_from("<Q", data, at + 8)
+    tracemalloc.start()
+    try:
+        for offset, value in ((0, 0xFFFF_FFFF), (0, 1 << 20), (8, 0xFFFF_FFFF), (8, 1 << 20), (4, 1 << 31)):
+            damaged = patched("glibc_2_34.so", table + offset, struct.pack("<I", value))
+            assert elf.symbol_table(damaged) is None or offset == 4
+        chain = patched("glibc_2_34.so", table + 16 + 8, struct.pack("<I", 1 << 30))  # the first bucket
+        assert elf.symbol_table(chain) is None
+        strings = data.index(struct.pack("<Q", 10), at - 200)  # DT_STRSZ
+        assert elf.symbol_table(patched("glibc_2_34.so", strings + 8, struct.pack("<Q", 1 << 40))) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@settings(max_examples=400, deadline=1000)
+@given(st.sampled_from(["glibc_2_34.so", "libversioned_2.so.1", "needs_used.so", "s390x.so", "i686.so"]), st.data())
+def test_no_damage_to_symbols_is_more_than_none(name: str, data: st.DataObject) -> None:
+    whole = bytearray((DATA / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, min(len(whole), 3000) - 9))
+        whole[at : at + 8] = data.draw(st.binary(min_size=8, max_size=8))
+    table = elf.symbol_table(io.BytesIO(whole), relocations=True)
+    if table is not None:
+        assert all(isinstance(one.name, str) for one in (*table, *table.undefined()))
+        assert isinstance(table.defined, frozenset)
 
 
 def test_a_deflated_library_of_a_hundred_megabytes_is_read_in_little_memory(tmp_path: Path) -> None:

@@ -59,6 +59,23 @@ so isa_v3.so "$work/plain.c" -Wl,-z,x86-64-v3
 so isa_v4.so "$work/plain.c" -Wl,-z,x86-64-v4
 echo '.globl module; .text; module: movabs $other, %rax; ret; .data; .globl other; other: .quad 0; .section .note.GNU-stack,"",@progbits' > "$work/textrel.s"
 so textrel.so "$work/textrel.s" -Wl,-z,notext
+
+# Symbols that nothing defines: a library that lost one, CPython's API of other versions (removed, public and private but
+# newer, of a debug build), C++ that was linked as C.
+echo 'int other(void) { return 1; }' > "$work/other.c"
+so libused_without.so.1 "$work/other.c" -Wl,-soname,libused.so.1
+# A library that calls back into the module that loads it.
+echo 'extern int module(void); int used(void) { return module(); }' > "$work/back.c"
+so libused_back.so.1 "$work/back.c" -Wl,-soname,libused.so.1
+calls() { out=$1; shift; : > "$work/calls.c"; for name in "$@"; do echo "extern int $name(void);" >> "$work/calls.c"; done
+  { echo 'int module(void) { return 0'; for name in "$@"; do echo "+ $name()"; done; echo '; }'; } >> "$work/calls.c"
+  so "$out" "$work/calls.c"; }
+calls api_removed.so PyModule_Create2 _PyUnicode_Ready PyUnicode_AsUnicode
+calls api_newer.so PyModule_Create2 PyType_GetModuleByDef
+calls api_private_newer.so PyModule_Create2 _PyErr_SetLocaleString
+calls api_debug.so PyModule_Create2 _Py_NegativeRefcount _Py_RefTotal
+calls cxx_as_c.so __gxx_personality_v0 _Znwm
+calls crc.so crc32
 gcc -c -Os -o relocatable.o "$work/plain.c"
 echo 'int main(void) { return 0; }' > "$work/main.c"
 gcc -Os -s -Wl,-z,noseparate-code -Wl,--build-id=none -o program "$work/main.c"

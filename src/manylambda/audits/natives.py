@@ -12,8 +12,12 @@ from manylambda.tree import DEFLATED, Bytes, DiskFile, Entry, Span, open_content
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import IO
+
+    from manylambda.tree import Content
 
 _MAX_NATIVE: Final = 10 << 30
+_MAX_IN_MEMORY: Final = 64 << 20
 _MAX_TABLES: Final = 256 << 20
 """Bytes of symbol tables that are held at a time."""
 
@@ -125,12 +129,24 @@ def _native(entry: Entry) -> tuple[NativeFile | None, SymbolTable | None]:
     try:
         if isinstance(entry.content, DiskFile):
             return read_with_symbols(entry.content.file)
-        with open_content(entry.content) as stream:
+        with _opened(entry.content) as stream:
             return read_with_symbols(stream)
     except (zlib.error, UnsafeArchive):
         return Malformed(reason="the archive is damaged here"), None
     except OSError as error:
         raise _unreadable(entry, error) from error
+
+
+def _opened(content: Content) -> IO[bytes]:
+    """Open a native file, which is read from its head and from its end: in memory, unless it is very large."""
+    if not isinstance(content, Span) or content.method != DEFLATED or content.size > _MAX_IN_MEMORY:
+        return open_content(content)
+    from io import BytesIO
+
+    from manylambda.archive import inflate
+
+    with content.file.open("rb") as stream:
+        return BytesIO(inflate(content, stream))
 
 
 def _unreadable(entry: Entry, error: OSError) -> PackagingError:
