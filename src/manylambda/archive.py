@@ -24,7 +24,17 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
 from manylambda.errors import PackagingError
 from manylambda.progress import SILENT
-from manylambda.tree import DEFLATED, MODE_EXECUTABLE, MODE_FILE, STORED, Bytes, DiskFile, Span, open_content
+from manylambda.tree import (
+    DEFLATED,
+    MODE_EXECUTABLE,
+    MODE_FILE,
+    STORED,
+    Bytes,
+    DamagedContent,
+    DiskFile,
+    Span,
+    open_content,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -138,6 +148,23 @@ def is_same(path: Path, known: Known) -> bool:
 def deflate(data: bytes) -> bytes:
     """Compress to a raw deflate stream; the same bytes on every host, whatever its zlib."""
     return bytes(_deflated(data))
+
+
+def inflate(span: Span, stream: IO[bytes]) -> bytearray:
+    """Return a deflated member that lies in `stream` in one piece: twice as fast as zlib, for what memory can hold.
+
+    Raises `DamagedContent` unless it has the size it declares.
+    """
+    from deflate import DeflateError, deflate_decompress
+
+    stream.seek(span.offset)
+    try:
+        data: bytearray = deflate_decompress(stream.read(span.compressed_size), span.size)
+    except DeflateError as error:
+        raise DamagedContent(span.file.name, "a member cannot be unpacked") from error
+    if len(data) != span.size:
+        raise DamagedContent(span.file.name, "a member is not as long as its header says")
+    return data
 
 
 def write_zip(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from manylambda.tree import DEFLATED, Bytes, DiskFile, Span
+from manylambda.tree import DEFLATED, Bytes, DamagedContent, DiskFile, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 20
 _SMALL: Final = 1 << 18
 _BATCH: Final = 128
+_MAX_IN_MEMORY: Final = 64 << 20
 
 
 def digests(entries: Iterable[Entry]) -> dict[str, str | None]:
@@ -43,7 +44,7 @@ def is_damaged(entry: Entry) -> bool:
         with content.file.open("rb") as stream:
             for chunk in _chunks(content, stream):
                 crc = zlib.crc32(chunk, crc)
-    except (zlib.error, _Damaged):
+    except (zlib.error, _Damaged, DamagedContent):
         return True
     return crc != content.crc32
 
@@ -87,14 +88,14 @@ def _hash(batch: list[Entry]) -> dict[str, str | None]:
                     opened[content.file] = stack.enter_context(content.file.open("rb"))
                 for chunk in _chunks(content, opened[content.file] if isinstance(content, Span) else None):
                     hasher.update(chunk)
-            except (zlib.error, _Damaged, OSError):
+            except (zlib.error, _Damaged, DamagedContent, OSError):
                 found[entry.path] = None
                 continue
             found[entry.path] = urlsafe_b64encode(hasher.digest()).rstrip(b"=").decode("ascii")
     return found
 
 
-def _chunks(content: Content, stream: IO[bytes] | None) -> Iterator[bytes]:
+def _chunks(content: Content, stream: IO[bytes] | None) -> Iterator[bytes | bytearray]:
     """Yield the bytes of a file, never more than it declares."""
     if isinstance(content, Bytes):
         yield content.data
@@ -104,6 +105,11 @@ def _chunks(content: Content, stream: IO[bytes] | None) -> Iterator[bytes]:
                 yield chunk
     else:
         assert stream is not None
+        if content.method == DEFLATED and content.size <= _MAX_IN_MEMORY:
+            from manylambda.archive import inflate
+
+            yield inflate(content, stream)
+            return
         stream.seek(content.offset)
         produced = 0
         for chunk in _inflated(content, stream) if content.method == DEFLATED else _stored(content, stream):
