@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import manylambda.archive
-from manylambda.archive import Known, deflate, fingerprint, is_same, staged, write_directory, write_zip
+from manylambda.archive import Known, deflate, fingerprint, inflate, is_same, staged, write_directory, write_zip
 from manylambda.errors import PackagingError, UnsafeArchive
 from manylambda.tree import (
     DEFLATED,
@@ -29,6 +29,7 @@ from manylambda.tree import (
     MODE_FILE,
     STORED,
     Bytes,
+    DamagedContent,
     DiskFile,
     Entry,
     PackageTree,
@@ -898,3 +899,31 @@ def test_the_compressor_is_the_pinned_one() -> None:
     from importlib.metadata import version
 
     assert f"deflate {version('deflate')}" == manylambda.archive.COMPRESSOR
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"hello " * 10_000])
+def test_a_member_is_inflated_in_one_piece(tmp_path: Path, content: bytes) -> None:
+    stream = deflate(content)
+    file = tmp_path / "members"
+    file.write_bytes(b"before" + stream + b"after")
+    span = Span(file, 6, len(stream), DEFLATED, zlib.crc32(content), len(content))
+    with file.open("rb") as opened:
+        assert inflate(span, opened) == content
+
+
+@pytest.mark.parametrize(
+    ("size", "cut", "fact"),
+    [
+        (60_001, 0, "a member is not as long as its header says"),
+        (59_999, 0, "a member cannot be unpacked"),
+        (60_000, 5, "a member cannot be unpacked"),
+    ],
+)
+def test_a_member_that_is_not_what_its_header_says_is_not_inflated(
+    tmp_path: Path, size: int, cut: int, fact: str
+) -> None:
+    stream = deflate(b"hello " * 10_000)
+    file = tmp_path / "members"
+    file.write_bytes(stream)
+    with file.open("rb") as opened, pytest.raises(DamagedContent, match=f"^`members` is damaged: {fact}$"):
+        inflate(Span(file, 0, len(stream) - cut, DEFLATED, 0, size), opened)
