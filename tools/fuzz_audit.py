@@ -4,7 +4,7 @@
     python tools/fuzz_audit.py elf|zip|metadata|linkage|image [--seconds 200] [--corpus FOLDER]
 
 An input is a failure when anything but a finding, or an error of ours, comes of it: another exception, more than
-ten seconds, more than 1 GiB of memory, or a message with control characters. The input is written beside the
+ten seconds, more than 1 GiB of memory, or text with control characters. The input is written beside the
 corpus, once for each place that fails; make it small and put it into `tests/fuzz/`, where pytest runs it ever after.
 """
 
@@ -28,7 +28,8 @@ ROOT: Final = Path(__file__).parents[1]
 ELF: Final = ROOT / "tests" / "elf" / "data"
 INSTRUMENTED: Final = (
     "elftools.elf.elffile", "elftools.elf.gnuversions", "elftools.elf.notes", "manylambda.pipeline.audit",
-    "manylambda.wheels.inventory", "manylambda.wheels.layout",
+    "manylambda.wheels.inventory", "manylambda.wheels.layout", "manylambda.image", "manylambda.audits.images",
+    "manylambda.render.html", "manylambda.render.sarif", "manylambda.render.text", "tarfile",
 )  # fmt: skip
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What could make more than one line of a message, or do something to the terminal of whoever reads it."""
@@ -81,6 +82,7 @@ def one_linkage(data: bytes) -> None:
 
     from manylambda.audits import check
     from manylambda.audits.subject import Subject
+    from manylambda.pipeline.audit import Examination
     from manylambda.rules import ALL
     from manylambda.target import Target
     from manylambda.tree import MODE_FILE, Bytes, Entry, PackageTree
@@ -113,7 +115,7 @@ def one_linkage(data: bytes) -> None:
     facts = {path: _facts(choose, names, folders, versions) for path in paths if choose.ConsumeBool()}
     tree = PackageTree(Entry(path, MODE_FILE, Bytes(b"\x7fELF"), "demo") for path in facts)
     subject = Subject(tree, Target.parse("python3.13-x86_64"), facts=facts, distributions=())
-    told(check(subject, ALL))
+    told(Examination(subject, check(subject, ALL)))
 
 
 def _facts(choose: Any, names: list[str], folders: list[str], versions: list[str]) -> Any:
@@ -155,11 +157,11 @@ def one_image(data: bytes) -> None:
 def audited(path: Path) -> None:
     """Audit a package for a target; an error of ours is an answer too."""
     from manylambda.errors import ManylambdaError
-    from manylambda.pipeline.audit import audit
+    from manylambda.pipeline.audit import examine
     from manylambda.target import Target
 
     try:
-        told(audit(path, Target.parse("python3.13-x86_64"), handler="demo.handler", offline=True))
+        told(examine(path, Target.parse("python3.13-x86_64"), handler="demo.handler", offline=True))
     except ManylambdaError as error:
         assert error.code != "internal-error", error
         assert not CONTROL.search(error.message), error.message
@@ -177,12 +179,18 @@ def inspected(path: Path) -> None:
         assert error.code != "internal-error", error
 
 
-def told(report: Any) -> None:
-    """Hold what every report must be: JSON that can be written, and messages of one line without control characters."""
+def told(examination: Any) -> None:
+    """Write the report in every form: none may fail, and the text holds nothing that a terminal would obey."""
+    from manylambda.render import html, sarif, text
+    from manylambda.render.findings import Look
+
+    report = examination.report
     json.dumps(report.to_json("package.zip"), ensure_ascii=False).encode("utf-8")
-    for finding in report.findings:
-        for text in (finding.message, finding.hint or "", finding.path or "", finding.distribution or ""):
-            assert not CONTROL.search(text), (finding.rule, text)
+    json.dumps(sarif.audit(report, Path("package.zip"))).encode("utf-8")
+    html.audit(examination, path="package.zip").encode("utf-8")
+    shown = text.audit(report, Look(verbose=True))
+    shown.encode("utf-8")
+    assert not CONTROL.search(shown.replace("\n", "")), shown
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
@@ -316,7 +324,7 @@ def main() -> None:
 
     import atheris
 
-    with atheris.instrument_imports(include=["manylambda", "elftools", "zipfile"]):
+    with atheris.instrument_imports(include=["manylambda", "elftools", "zipfile", "tarfile"]):
         for module in INSTRUMENTED:
             import_module(module)
     corpus = words.corpus or _SCRATCH / "corpus"
