@@ -284,8 +284,10 @@ def _images() -> dict[str, bytes]:
     def digest(data: bytes) -> str:
         return hashlib.sha256(data).hexdigest()
 
-    layer = tar({"var/task/demo.py": b"x = 1\n", "opt/lib/libz.so.1": (ELF / "libz.so.1").read_bytes()})
-    whiteout = tar({"var/task/.wh.demo.py": b"", "opt/.wh..wh..opq": b""})
+    layer = tar(
+        {"var/task/demo.py": b"x = 1\n", "var/task/old.py": b"", "opt/lib/libz.so.1": (ELF / "libz.so.1").read_bytes()}
+    )
+    whiteout = tar({"var/task/.wh.old.py": b"", "opt/lib/.wh..wh..opq": b""})
     config = json.dumps({
         "architecture": "amd64", "os": "linux", "config": {"Cmd": ["demo.handler"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}", f"sha256:{digest(whiteout)}"]},
@@ -295,14 +297,15 @@ def _images() -> dict[str, bytes]:
         "manifest.json": json.dumps(listed).encode(), "config.json": config,
         "one/layer.tar": layer, "two/layer.tar": whiteout,
     })  # fmt: skip
-    packed = gzip.compress(layer, mtime=0)
+    packed = [gzip.compress(one, mtime=0) for one in (layer, whiteout)]
     kind = "application/vnd.oci.image."
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": f"{kind}manifest.v1+json",
         "config": {"mediaType": f"{kind}config.v1+json", "digest": f"sha256:{digest(config)}", "size": len(config)},
-        "layers": [{
-            "mediaType": f"{kind}layer.v1.tar+gzip", "digest": f"sha256:{digest(packed)}", "size": len(packed),
-        }],
+        "layers": [
+            {"mediaType": f"{kind}layer.v1.tar+gzip", "digest": f"sha256:{digest(one)}", "size": len(one)}
+            for one in packed
+        ],
     }).encode()  # fmt: skip
     index = json.dumps({"schemaVersion": 2, "manifests": [{
         "mediaType": f"{kind}manifest.v1+json", "digest": f"sha256:{digest(manifest)}", "size": len(manifest),
@@ -310,7 +313,7 @@ def _images() -> dict[str, bytes]:
     oci = tar({
         "oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index,
         f"blobs/sha256/{digest(manifest)}": manifest, f"blobs/sha256/{digest(config)}": config,
-        f"blobs/sha256/{digest(packed)}": packed,
+        **{f"blobs/sha256/{digest(one)}": one for one in packed},
     })  # fmt: skip
     return {"saved": saved, "oci": oci}
 
