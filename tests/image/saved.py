@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def sha256(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+@lru_cache(maxsize=8)
+def _gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 1, mtime=0)
+
+
 class Layout:
     """An OCI layout that grows blob by blob."""
 
@@ -89,7 +95,7 @@ class Layout:
         **more: Any,
     ) -> dict[str, Any]:
         """Add an image and give the descriptor of its manifest; `layers` are uncompressed."""
-        packed = [gzip.compress(one, mtime=0) for one in layers] if packed is None else packed
+        packed = [_gzipped(one) for one in layers] if packed is None else packed
         described = self.document(
             {
                 "architecture": architecture,
