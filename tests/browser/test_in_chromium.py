@@ -210,7 +210,7 @@ def test_rules_and_severities_are_filtered_by(reader: Reader) -> None:
     reader.run(change, "#rule", "wrong-machine")
     assert reader.texts(".card h4 code") == ["wrong-machine"]
     reader.run(change, "#rule", "")
-    reader.run("document.querySelector('[name=severity][value=error]').click()")
+    reader.run("document.querySelector('#filter [value=error]').click()")
     assert set(reader.texts(".card .severity")) == {"warning"}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,6 +34,8 @@ _MOST_PATHS: Final = 500
 _MOST_ROWS: Final = 120
 _MOST_PICTURES: Final = 12
 _MOST_GRAPHS: Final = 40
+_MOST_EXPLANATIONS: Final = 20
+"""Cards of one rule that have its page; the others lead to the first."""
 _WORTH_A_PICTURE: Final = 1 << 20
 
 _ORDER: Final = {severity: number for number, severity in enumerate(Severity)}
@@ -67,7 +70,7 @@ def audit(examination: Examination, *, path: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
@@ -140,7 +143,7 @@ def _header(name: str, subject: Subject, report: Report, parts: Anatomy) -> str:
         f'<nav aria-label="parts of the report">{"".join(links)}</nav></div>'
         f'<div class="verdict">{_icon(mood)}<div><h1><bdi>{plain(name).replace("-", "-<wbr>")}</bdi> '
         f'<strong>{_verdict(report)}</strong> <span class="target">{plain(report.target)}</span></h1>'
-        f'<p>{summary}</p><ul class="counts" aria-label="findings by severity">{counts}</ul></div></div>'
+        f'<p>{summary}</p><ul class="counts">{counts}</ul></div></div>'
         f'<div class="facts">{_package_facts(subject, report, parts)}{_size_facts(subject, report)}'
         f"{_runtime_facts(subject)}</div></header>"
     )
@@ -199,7 +202,7 @@ def _bar(name: str, size: int, limit: int, what: str) -> str:
         f'aria-label="{100 * size / limit:.0f} % of the limit"><rect class="track" width="320" height="10"/>'
         f'<rect class="fill" width="{min(filled, line):.1f}" height="10"/>{past}'
         f'<rect class="limit" x="{min(line, 318.5):.1f}" width="1.5" height="10"/></svg>'
-        f"<p class='small'>{100 * size / limit:,.0f} % of the {limit / (1 << 20):,.0f} MiB that {what}</p></div>"
+        f'<p class="small">{100 * size / limit:,.0f} % of the {limit / (1 << 20):,.0f} MiB that {what}</p></div>'
     )
 
 
@@ -280,7 +283,9 @@ def _findings(report: Report, parts: Anatomy) -> str:
     if not groups:
         inside = f'<p class="empty">{_icon("good")} No rule found anything.</p>'
     else:
-        inside = _toolbar(report) + "".join(_group(group, versions.get(group.name), parts) for group in groups)
+        explained: Counter[str] = Counter()
+        inside = _toolbar(report)
+        inside += "".join(_group(group, versions.get(group.name), parts, explained) for group in groups)
         inside += '<p class="empty" id="nothing" hidden>No finding matches the filter.</p>'
     return (
         '<section id="findings" tabindex="-1" aria-labelledby="h-findings">'
@@ -291,7 +296,7 @@ def _findings(report: Report, parts: Anatomy) -> str:
 def _toolbar(report: Report) -> str:
     switches = "".join(
         f'<label class="switch {severity.value}">'
-        f'<input type="checkbox" name="severity" value="{severity.value}" checked>'
+        f'<input type="checkbox" value="{severity.value}" checked>'
         f"{_icon(severity.value)}{_counted(report.number_of(severity), severity.value)}</label>"
         for severity in Severity
         if report.number_of(severity)
@@ -299,22 +304,22 @@ def _toolbar(report: Report) -> str:
     rules = sorted({finding.rule for finding in report.findings})
     options = "".join(f'<option value="{plain(rule)}">{plain(rule)}</option>' for rule in rules)
     return (
-        '<form id="filter" role="search" aria-label="filter the findings" hidden>'
+        '<search id="filter" aria-label="filter the findings" hidden>'
         '<input id="words" type="search" placeholder="Filter by text" aria-label="filter by text" '
         'aria-keyshortcuts="/" autocomplete="off" spellcheck="false">'
         f'<select id="rule" aria-label="filter by rule"><option value="">All rules</option>{options}</select>'
         f'<fieldset><legend class="unseen">severity</legend>{switches}</fieldset>'
         '<p class="keys"><kbd>/</kbd> filter <kbd>j</kbd> <kbd>k</kbd> next, previous <kbd>Enter</kbd> open</p>'
-        '<p id="shown" class="unseen" role="status"></p></form>'
+        '<p id="shown" class="unseen" role="status"></p></search>'
     )
 
 
-def _group(group: _Group, version: str | None, parts: Anatomy) -> str:
+def _group(group: _Group, version: str | None, parts: Anatomy, explained: Counter[str]) -> str:
     identifier = _identifier("of", group.name)
     name = _sentence(group.name) if group.name in {_WHOLE, _OWN} else f"<bdi>{plain(group.name)}</bdi>"
     released = f' <span class="version">{plain(version)}</span>' if version else ""
     graph = f' <a class="aside" href="#linkage-{identifier}">linkage</a>' if group.name in parts.needs else ""
-    cards = "".join(_card(card, parts) for card in group.cards)
+    cards = "".join(_card(card, parts, explained) for card in group.cards)
     return (
         f'<section class="group" aria-labelledby="{identifier}">'
         f'<h3 id="{identifier}">{name}{released}{graph}</h3>'
@@ -322,7 +327,7 @@ def _group(group: _Group, version: str | None, parts: Anatomy) -> str:
     )
 
 
-def _card(card: _Card, parts: Anatomy) -> str:
+def _card(card: _Card, parts: Anatomy, explained: Counter[str]) -> str:
     hints = {said.hint for said in card.said}
     common = hints.pop() if len(hints) == 1 else None
     shown = card.said[:_MOST_PATHS]
@@ -334,7 +339,7 @@ def _card(card: _Card, parts: Anatomy) -> str:
         f'<article class="card {severity}" data-severity="{severity}" data-rule="{plain(card.rule)}">'
         f'<h4>{_icon(severity)}<span class="severity">{severity}</span> '
         f"<code>{plain(card.rule)}</code></h4>"
-        f'<ul class="said">{said}</ul>{hint}{_explanation(card.rule)}</article>'
+        f'<ul class="said">{said}</ul>{hint}{_explanation(card.rule, explained)}</article>'
     )
 
 
@@ -373,14 +378,20 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _explanation(rule: str) -> str:
+def _explanation(rule: str, explained: Counter[str]) -> str:
     try:
         page = pages.page(rule)
     except KeyError:  # a rule of the caller's own
         return ""
+    explained[rule] += 1
+    title = "What it means, why, and how to mend it"
+    identifier = _identifier("why", rule)
+    if explained[rule] > _MOST_EXPLANATIONS:
+        return f'<p class="page"><a href="#{identifier}">{title}</a></p>'
+    named = f' id="{identifier}"' if explained[rule] == 1 else ""
     texts = (("What", page.what), ("In the log", page.log), ("Why", page.why), ("Mend", page.mend))
-    inside = "".join(f"<div><dt>{title}</dt><dd>{markdown(text)}</dd></div>" for title, text in texts)
-    return f'<details class="page"><summary>What it means, why, and how to mend it</summary><dl>{inside}</dl></details>'
+    inside = "".join(f"<div><dt>{heading}</dt><dd>{markdown(text)}</dd></div>" for heading, text in texts)
+    return f'<details class="page"{named}><summary>{title}</summary><dl>{inside}</dl></details>'
 
 
 def _ignored(report: Report) -> str:
@@ -389,7 +400,7 @@ def _ignored(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{plain(one.finding.severity.value)}</td><td><code>{plain(one.finding.rule)}</code></td>"
         f"<td>{path(one.finding.path) if one.finding.path else ''} {message(one.finding.message)}</td>"
-        f"<td>{plain(one.by.reason) if one.by.reason else '<span class=small>none given</span>'}</td></tr>"
+        f"<td>{plain(one.by.reason or 'none given')}</td></tr>"
         for one in report.ignored[:_MOST_PATHS]
     )
     more = len(report.ignored) - _MOST_PATHS
@@ -401,14 +412,16 @@ def _ignored(report: Report) -> str:
     )
 
 
+_NUMBER: Final = ' class="number"'
+
+
 def _table(label: str, header: Sequence[str], rows: str, *, numbers: frozenset[int] = frozenset()) -> str:
     cells = "".join(
-        f'<th scope="col"{" class=number" if column in numbers else ""}>{name}</th>'
-        for column, name in enumerate(header)
+        f'<th scope="col"{_NUMBER if column in numbers else ""}>{name}</th>' for column, name in enumerate(header)
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{plain(label)}"><table>'
-        f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<section class="scroll" tabindex="0" aria-label="{plain(label)}"><table>'
+        f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
 
@@ -473,7 +486,7 @@ def _graph(name: str, version: str | None, needs: Sequence[Need], *, is_open: bo
         f'<details class="graph" name="linkage" id="linkage-{identifier}"{" open" if is_open else ""}>'
         f'<summary><span class="what"><bdi>{plain(title)}</bdi></span> '
         f'<span class="small">{_counted(objects, "shared object")}</span><span class="state">{state}</span></summary>'
-        f'<div class="picture" tabindex="0" role="region" aria-label="{plain(title)}, drawn">{picture}</div>'
+        f'<section class="picture" tabindex="0" aria-label="{plain(title)}, drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p>{linkage_graph.legend(kinds)}'
         '<details class="as-table"><summary>The same in full, as a table</summary>'
         f"{_needs_table(title, needs)}</details></details>"
@@ -551,7 +564,7 @@ def _sizes(parts: Anatomy) -> str:
     return (
         '<section id="sizes" aria-labelledby="h-sizes"><h2 id="h-sizes">Sizes</h2>'
         "<p>The area is the size unzipped, which is what Lambda limits.</p>"
-        f'<div class="picture" tabindex="0" role="region" aria-label="sizes, drawn">{picture}</div>'
+        f'<section class="picture" tabindex="0" aria-label="sizes, drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p><ul class="legend">{legend}</ul>'
         + _table(
             "sizes by distribution",
@@ -583,10 +596,11 @@ def _inside(part: Part, title: str, identifier: str) -> str:
         for file in part.files[:_PATHS]
     )
     header = ("largest files", "kind", "unzipped")
+    picture = treemap.part(part)
     table = _table(f"largest files of {title}", header, rows, numbers=frozenset({2}))
     return (
         f'<details class="inside" id="{identifier}"><summary><span class="what"><bdi>{plain(title)}</bdi></span> '
         f'<span class="small">{readable(part.size)}, {_counted(len(part.files), "file")}</span></summary>'
-        f'<div class="picture" tabindex="0" role="region" aria-label="{plain(title)}">{treemap.part(part)}</div>'
+        f'<section class="picture" tabindex="0" aria-label="{plain(title)}, sizes drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p>{table}</details>'
     )

@@ -13,7 +13,7 @@
   }));
   const sift = () => {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const severities = new Set(all("[name=severity]:checked", filter).map((box) => box.value));
+    const severities = new Set(all("[type=checkbox]:checked", filter).map((box) => box.value));
     const groups = new Set();
     let shown = 0;
     for (const { card, group, findings, about } of cards) {
@@ -34,12 +34,11 @@
   if (filter) {
     filter.hidden = false;
     filter.addEventListener("input", sift);
-    filter.addEventListener("submit", (event) => event.preventDefault());
     sift(); // a reload keeps what was typed
   }
 
   // Keys: `/` to the filter, j and k or the arrows from finding to finding.
-  const stops = () => cards.filter(({ card }) => !card.hidden).map(({ card }) => one(".page > summary", card) ?? card);
+  const stops = () => cards.filter(({ card }) => !card.hidden).map(({ card }) => one(".page > summary, p.page > a", card) ?? card);
   const go = (step) => {
     const list = stops();
     const here = list.findIndex((stop) => stop.closest(".card").contains(document.activeElement));
