@@ -141,6 +141,23 @@ def test_a_file_that_is_cut_short_is_malformed(size: int, reason: str) -> None:
     assert elf.from_json(elf.to_json(Malformed(reason=reason))) == Malformed(reason=reason)
 
 
+def test_segments_that_only_one_machine_has_are_passed_over() -> None:
+    data = (DATA / "aarch64.so").read_bytes()
+    at = data.index(struct.pack("<I", 0x6474_E551))  # PT_GNU_STACK
+    for kind in (0x7000_0000, 0x7000_0002):  # PT_AARCH64_ARCHEXT, PT_AARCH64_MEMTAG_MTE
+        native = elf.read(io.BytesIO(data[:at] + struct.pack("<I", kind) + data[at + 4 :]))
+        assert isinstance(native, ElfFile)
+        assert native.machine == "aarch64"
+
+
+def test_a_file_that_leads_to_no_symbols_is_malformed() -> None:
+    data = (DATA / "glibc_2_34.so").read_bytes()
+    for tag in (5, 6):  # DT_STRTAB, DT_SYMTAB
+        at = data.index(struct.pack("<Q", tag), data.index(struct.pack("<Q", 0x6FFFFEF5)))
+        whole = data[:at] + struct.pack("<Q", 0x6FFF_FDF8) + data[at + 8 :]  # some other tag
+        assert elf.read(io.BytesIO(whole)) == Malformed(reason="the ELF file has no table of symbols")
+
+
 def patched(name: str, offset: int, data: bytes) -> io.BytesIO:
     whole = bytearray((DATA / name).read_bytes())
     whole[offset : offset + len(data)] = data

@@ -154,6 +154,26 @@ def test_a_file_that_nothing_can_load_needs_nothing() -> None:
     for name in ("_ext.cpython-312-x86_64-linux-gnu.so", "_ext.cpython-313t-x86_64-linux-gnu.so"):
         assert linked({f"/var/task/{name}": "needs_used.so"}).links == ()
     assert linked({MODULE: "musl.so"}).links == ()
+    assert linked({MODULE: made("libc.so")}).links == ()  # as Rust links musl
+
+
+def test_symbols_are_looked_up_among_what_any_process_has_loaded() -> None:
+    first, second = "/var/task/x.libs/libfirst.so", "/var/task/x.libs/libsecond.so"
+    other, alone = f"/var/task/pkg/_other{SUFFIX}", "/var/task/libalone.so"
+    linkage = linked(
+        {
+            MODULE: made("libfirst.so", rpath=("$ORIGIN/../x.libs",)),
+            other: made("libsecond.so", rpath=("$ORIGIN/../x.libs",)),
+            first: made("libsecond.so", soname="libfirst.so"),
+            second: made(soname="libsecond.so"),
+            alone: made("libnone.so"),
+        }
+    )
+    assert linkage.roots == (MODULE, other, alone)
+    assert linkage.scope(MODULE) == {MODULE, first, second}
+    assert linkage.scope(second) == {MODULE, other, first, second}
+    assert linkage.scope(alone) == {alone}
+    assert linkage.scope("/var/task/none.so") == frozenset()
 
 
 def test_a_version_above_the_runtime_is_a_fault_and_one_at_it_is_none() -> None:

@@ -348,6 +348,8 @@ def _parse_elf(file: ELFFile, stream: IO[bytes]) -> ElfFile:
             facts["isa_level"] = max(facts.get("isa_level", 0), _isa_level(file, segment))
         elif segment.type == _PT_DYNAMIC:
             dynamic = _Dynamic(file, stream, segments, segment)
+            if segment.file_size and not dynamic.has_tables:
+                raise _Damaged("the ELF file has no table of symbols")
             facts.update(dynamic.facts())
             version_needs = dynamic.version_needs()
             facts["version_definitions"] = dynamic.version_definitions()
@@ -411,6 +413,11 @@ class _Dynamic:
                 self._tags.setdefault(name, []).append(tag["d_val"])
         strings = self._value("DT_STRTAB")
         self._strings = self._file_offset(strings) if strings else None
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether it leads to symbols and their names, without which the loader crashes."""
+        return "DT_SYMTAB" in self._tags and "DT_STRTAB" in self._tags
 
     def facts(self) -> dict[str, Any]:
         flags = self._value("DT_FLAGS")
@@ -693,8 +700,8 @@ def _name_in(strings: bytes, start: int) -> str:
 
 
 def _number(value: object, names: Mapping[str, int]) -> int:
-    """Undo what pyelftools does to numbers that it has a name for."""
-    return names[value] if isinstance(value, str) else int(str(value))
+    """Undo what pyelftools does to numbers that it has a name for; -1 for what only one machine has."""
+    return names.get(value, -1) if isinstance(value, str) else int(str(value))
 
 
 def _read_mach_o(stream: IO[bytes], head: bytes) -> ForeignFile | Malformed:

@@ -164,7 +164,10 @@ def musl_sign(native: ElfFile) -> str | None:
     """Return the name that shows that a file was linked against musl, which Lambda does not have."""
     if native.interpreter is not None and "ld-musl" in native.interpreter:
         return native.interpreter
-    return next((name for name in native.needed if name.startswith(("libc.musl", "ld-musl"))), None)
+    # Rust links musl by the name that it has where Alpine has not renamed it; glibc's is `libc.so.6`.
+    return next(
+        (name for name in native.needed if name == "libc.so" or name.startswith(("libc.musl", "ld-musl"))), None
+    )
 
 
 def is_loadable(path: str, native: NativeFile, target: Target) -> bool:
