@@ -215,8 +215,11 @@ def test_path_unsafe_names_that_cannot_be_shown_are_shown_escaped(tmp_path: Path
             "path-unsafe",
             "warning",
             "a\\x0ab.py",
-            "2 files have control characters in their names, or no Unicode: they were not looked at",
+            "2 files have names of control characters, of no Unicode or without end: they were not looked at",
         )
+    ]
+    assert [one[:2] for one in told(written(tmp_path, [Part(name=b"a/" * 20_000 + b"b")]))] == [
+        ("path-unsafe", "warning")
     ]
 
 

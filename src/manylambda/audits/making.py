@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 UnsafeReason: TypeAlias = Literal["outside", "backslash", "unreadable", "unnormalised", "duplicate", "file-and-folder"]
-"""`unreadable` names hold control characters or are not Unicode; a `duplicate` has other bytes than its namesake."""
+"""`unreadable` names hold control characters, are not Unicode or have no end; a `duplicate` has other bytes than its
+namesake."""
 
 Fate: TypeAlias = Literal["inside", "outside", "absolute", "nowhere", "round"]
 """Where a link leads to; `round` is to itself in the end."""
@@ -80,7 +81,7 @@ class Making(NamedTuple):
     closed: tuple[Mode, ...] = ()
     """Files that not everybody may read, and folders that not everybody may search."""
     on_windows: bool = False
-    """The archive keeps no Unix modes: every file can be read, none can be run."""
+    """There are no Unix modes: once Lambda has unpacked it every file can be read, none can be run."""
     methods: tuple[OddMethod, ...] = ()
     encrypted: tuple[str, ...] = ()
     zip64: tuple[str, ...] = ()

@@ -38,6 +38,8 @@ _MAX_UNZIPPED: Final = 4 << 30
 _MAX_ODD: Final = 256 << 20
 _MAX_LINK: Final = 4096
 _MAX_HOPS: Final = 40
+_MAX_NAME: Final = 2048
+_MAX_DEPTH: Final = 64
 _MAX_LINKED: Final = 50_000
 _MAX_LINKED_SIZE: Final = 1 << 30
 
@@ -101,7 +103,8 @@ class _Gathered:
     def place(self, name: str) -> str | None:
         """Return where in the tree a file belongs, however its name is written; None where it cannot be there."""
         try:
-            return checked_path(name)
+            if not _is_endless(name):
+                return checked_path(name)
         except UnsafeArchive:
             pass
         where, reason = _mended(name)
@@ -153,17 +156,19 @@ def _open_folder(path: Path) -> Package:
 
     root = path.resolve()
     gathered = _Gathered()
+    gathered.on_windows = os.name != "posix"
     for folder, folders, names in os.walk(root, onerror=_refuse_unread):
         folders.sort()
+        below = frozenset(folders)
         base = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if base == "." else base + "/"
         for name in (*folders, *sorted(names)):
             file = root.joinpath(folder, name)
-            if not (file.is_symlink() or file.is_file() or name in folders):
+            if not (file.is_symlink() or file.is_file() or name in below):
                 continue  # a socket or a pipe
             where = gathered.place(prefix + name)
             if where is None:
-                if name in folders:
+                if name in below:
                     folders.remove(name)
                 continue
             if file.is_symlink():
@@ -171,8 +176,8 @@ def _open_folder(path: Path) -> Package:
                 continue
             status = file.stat()
             # On Windows every file has the same mode, and zip tools write none there.
-            if os.name == "posix" and status.st_mode & (wanted := 0o005 if name in folders else 0o004) != wanted:
-                gathered.closed.append(Mode(where, status.st_mode & 0o7777, name in folders))
+            if os.name == "posix" and status.st_mode & (wanted := 0o005 if name in below else 0o004) != wanted:
+                gathered.closed.append(Mode(where, status.st_mode & 0o7777, name in below))
             if name not in folders:
                 mode = MODE_EXECUTABLE if status.st_mode & 0o111 else MODE_FILE
                 gathered.entries[where] = Entry(where, mode, DiskFile(file, status.st_size), PROJECT)
@@ -311,10 +316,17 @@ def _mended(name: str) -> tuple[str | None, UnsafeReason]:
     where = "/".join(parts)
     if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name):
         return None, "outside"
+    if _is_endless(where):
+        return None, "unreadable"
     try:
         return checked_path(where), reason
     except UnsafeArchive:
         return None, "unreadable"
+
+
+def _is_endless(name: str) -> bool:
+    """Whether a name is longer or deeper than any that is honest; Linux takes 4,096 bytes."""
+    return len(name) > _MAX_NAME or name.count("/") > _MAX_DEPTH
 
 
 def printable(name: str) -> str:
@@ -366,8 +378,10 @@ def _follow(
     ordered = sorted(known)
     for link, where in to_folders:
         for path in _below(ordered, where):
+            if len(linked) >= _MAX_LINKED:
+                break
             new = link + path[len(where) :]
-            if new not in entries and len(linked) < _MAX_LINKED:
+            if new not in entries and not _is_endless(new):
                 linked[new] = known[path]._replace(path=new)
     size_left = _MAX_LINKED_SIZE
     for path, entry in list(linked.items()):
@@ -412,6 +426,8 @@ def _leads_to(link: str, symlinks: Mapping[str, str], root: str) -> tuple[str | 
         hops += 1
         if hops > _MAX_HOPS:
             return None, "round"
+        if text.count("/") + len(done) > _MAX_NAME:
+            return None, "nowhere"
         done.pop()
         if text.startswith("/"):
             if not text.startswith(root):

@@ -38,8 +38,8 @@ _UNSAFE: Final[dict[UnsafeReason, tuple[Severity, str, str, str]]] = {
     ),
     "unreadable": (
         Severity.WARNING,
-        "has control characters in its name, or no Unicode: it was not looked at",
-        "have control characters in their names, or no Unicode: they were not looked at",
+        "has a name of control characters, of no Unicode or without end: it was not looked at",
+        "have names of control characters, of no Unicode or without end: they were not looked at",
         "rename it",
     ),
     "unnormalised": (
@@ -66,8 +66,9 @@ _UNSAFE: Final[dict[UnsafeReason, tuple[Severity, str, str, str]]] = {
 def file_mode(subject: Subject) -> Iterator[Finding]:
     """Find files that the function may not read, and programs that it may not run: Lambda keeps modes."""
     making = subject.making
-    if subject.kind == "wheel" or (subject.kind == "dir" and making.on_windows):
-        return  # an installer sets the modes; Windows has none
+    is_archive = making.members > 0
+    if subject.kind == "wheel" or (making.on_windows and not is_archive):
+        return  # an installer sets the modes; a folder on Windows has none
     folders = sorted(each for each in making.closed if each.is_folder)
     if folders:
         yield Finding(
@@ -93,7 +94,7 @@ def file_mode(subject: Subject) -> Iterator[Finding]:
         closed.sort(key=lambda each: (not _is_imported(each.path), origin(each) != PROJECT, each.path))
         first = closed[0]
         # Whoever zips a folder may set the modes on the way, as SAM does; a mode of 0 is how some tools write none.
-        is_error = _is_imported(first.path) and first.mode and subject.kind != "dir"
+        is_error = _is_imported(first.path) and first.mode and (is_archive or subject.kind == "image")
         yield Finding(
             rule="file-mode",
             severity=Severity.ERROR if is_error else Severity.WARNING,
@@ -117,10 +118,11 @@ def _not_executable(subject: Subject) -> Iterator[Finding]:
         and (entry := subject.tree.get(path)) is not None
         and entry.mode != MODE_EXECUTABLE
     ]
+    known = {entry.path for entry in programs}
     scripts = [
         entry
         for entry in subject.tree
-        if entry.path.startswith("bin/") and entry.mode != MODE_EXECUTABLE and entry not in programs
+        if entry.path.startswith("bin/") and entry.mode != MODE_EXECUTABLE and entry.path not in known
     ]
     if subject.kind == "layer":  # `/opt/bin` is on PATH, `/var/task/bin` is not
         programs += scripts

@@ -101,6 +101,7 @@ def module_missing(subject: Subject) -> Iterator[Finding]:
     if subject.kind == "wheel":
         return
     unread = _unread(subject)
+    variants: frozenset[tuple[str, str]] | None = None
     for record in subject.making.records:
         rows = _module_rows(record)
         if not unread.isdisjoint(row.path for row in rows):
@@ -113,9 +114,13 @@ def module_missing(subject: Subject) -> Iterator[Finding]:
                 yield _all_missing(record, rows)
             continue
         for row in rows:
-            if row.path.endswith(".py") or _is_there(subject, record, row) or _has_variant(subject, row.path):
+            if row.path.endswith(".py") or _is_there(subject, record, row):
                 continue
             module = _module_name(record, row.path)
+            # In a file of another name it is there for another interpreter: `abi-tag-mismatch` judges that.
+            variants = _extension_modules(subject) if variants is None else variants
+            if (row.path.rpartition("/")[0], module.rpartition(".")[2]) in variants:
+                continue
             twin = subject.tree.get(f"{row.path.rpartition('/')[0]}/{module.rpartition('.')[2]}.py".lstrip("/"))
             yield Finding(
                 rule="module-missing",
@@ -189,16 +194,14 @@ def _is_there(subject: Subject, record: Record, row: Row) -> bool:
     return any(f"{LAYER_ROOT}{folder}{below}" in subject.entries for folder in subject.site_folders(in_layer=True))
 
 
-def _has_variant(subject: Subject, path: str) -> bool:
-    """Whether the module is there in a file of another name; whether the target takes that is `abi-tag-mismatch`."""
-    folder, _, name = path.rpartition("/")
-    wanted = module_file(name)
-    prefix = f"{folder}/" if folder else ""
-    return any(
-        (module := module_file(entry.path[len(prefix) :])) is not None and wanted and module.module == wanted.module
-        for entry in subject.tree
-        if entry.path.startswith(prefix) and "/" not in entry.path[len(prefix) :]
-    )
+def _extension_modules(subject: Subject) -> frozenset[tuple[str, str]]:
+    """Return folder and module of every file that is named like an extension module, for whatever interpreter."""
+    found = set()
+    for entry in subject.tree:
+        folder, _, name = entry.path.rpartition("/")
+        if (module := module_file(name)) is not None:
+            found.add((folder, module.module))
+    return frozenset(found)
 
 
 def _module_name(record: Record, path: str) -> str:
