@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from image.saved import INDEX, Layout, Link, docker_save, layer, layout, sha256
+from image.saved import INDEX, Hard, Layout, Link, docker_save, layer, layout, sha256
 from manylambda.errors import RequestError, UnsafeArchive
 from manylambda.image import FileSystem, Image, Scratch, choose, is_image, open_store, read_images
 
@@ -393,3 +393,20 @@ def test_a_bomb_of_gzip_is_not_unpacked(tmp_path: Path, path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UnsafeArchive, match=r"`image.tar` is damaged: "):
         inflated(path, scratch)
+
+
+def test_no_text_of_an_image_reaches_a_terminal_as_it_is(path: Path) -> None:
+    evil = "\x1b]0;evil\x07\ud800"
+    config = {"architecture": evil, "os": evil, "config": {"Cmd": [evil], "WorkingDir": evil, "Env": [evil]}}
+    docker_save(path, (evil, [APP], config))
+    image = chosen(path)
+    texts = (image.name, image.config.architecture, image.config.working_folder, *image.config.command)
+    assert {*texts, image.config.os, *image.config.environment} == {r"\x1b]0;evil\x07\xd800"}
+    path.write_bytes(layer({"manifest.json": json.dumps([{"Config": evil, "Layers": [evil]}]).encode()}))
+    with pytest.raises(UnsafeArchive) as raised:
+        images(path)
+    assert raised.value.message == r"`image.tar` lacks `\x1b]0;evil\x07\xd800`"
+    docker_save(path, ("a", [layer({"var/task/\x1b[2J": Hard("\x1b[2J")})], {}))
+    with pytest.raises(UnsafeArchive) as raised:
+        files(path)
+    assert raised.value.message.endswith(r"has a hard link to nothing: `var/task/\x1b[2J` to `\x1b[2J`")

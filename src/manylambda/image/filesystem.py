@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from manylambda.errors import UnsafeArchive
 from manylambda.image.layers import Budget, LayerStream
 from manylambda.image.store import MAX_UNPACKED, no_room
-from manylambda.image.tar import members
+from manylambda.image.tar import members, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -151,7 +151,7 @@ class FileSystem:
             found = self._follow(_parts(member.link), follow_last=False)
             if found is None or found[1].kind == "folder":
                 raise UnsafeArchive(
-                    f"`{stream.name}` has a hard link to nothing: `{member.path}` to `{member.link}`",
+                    f"`{stream.name}` has a hard link to nothing: `{shown(member.path)}` to `{shown(member.link)}`",
                     hint="no runtime can unpack it: build the image again",
                 )
             node = found[1]
@@ -170,7 +170,8 @@ class FileSystem:
     def _write(self, stream: LayerStream, member: Member, node: Node) -> None:
         if member.is_sparse:
             raise UnsafeArchive(
-                f"`{stream.name}` has a sparse file: `{member.path}`", hint="build the image again without sparse files"
+                f"`{stream.name}` has a sparse file: `{shown(member.path)}`",
+                hint="build the image again without sparse files",
             )
         file = self._scratch.new_file()
         left = member.size
@@ -180,7 +181,7 @@ class FileSystem:
                     data = stream.read_some(min(left, _CHUNK))
                     if not data:
                         raise UnsafeArchive(
-                            f"`{stream.name}` is cut short in `{member.path}`",
+                            f"`{stream.name}` is cut short in `{shown(member.path)}`",
                             hint="save or download the image again",
                         )
                     left -= len(data)

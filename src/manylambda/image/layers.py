@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
 from manylambda.errors import RequestError, UnsafeArchive
 from manylambda.image.store import GZIP, MAX_UNPACKED, compression
+from manylambda.image.tar import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,9 +55,9 @@ class LayerStream:
         found = store.open(layer.path)
         if found is None:
             raise UnsafeArchive(
-                f"`{store.name}` lacks a layer: `{layer.digest or layer.path}`", hint="save the whole image"
+                f"`{store.name}` lacks a layer: `{layer.digest or shown(layer.path)}`", hint="save the whole image"
             )
-        self.name = f"{store.name}: layer {(layer.digest or layer.diff_id or layer.path)[:19]}"
+        self.name = f"{store.name}: layer {(layer.digest or layer.diff_id or shown(layer.path))[:19]}"
         self.position = 0
         self._source: IO[bytes] = found[0]
         self._left = found[1]

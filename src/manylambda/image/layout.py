@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import RequestError, UnsafeArchive
 from manylambda.image.layers import Layer
+from manylambda.image.tar import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -134,7 +135,7 @@ def _layout_images(store: Store, *, is_docker_save: bool) -> Iterator[Image]:
                 yield image._replace(
                     name=known,
                     digest=one.digest,
-                    media_type=str(media_type),
+                    media_type=shown(str(media_type)),
                     in_index=depth > 0,
                     has_attestation=attested,
                     is_docker_save=is_docker_save,
@@ -197,7 +198,7 @@ def _saved_images(store: Store) -> Iterator[Image]:
                 hint="save the image again",
             )
         yield Image(
-            name=tags[0] if tags else None,
+            name=shown(tags[0]) if tags else None,
             digest=None,
             media_type=None,
             config=_config(document, store.name),
@@ -217,10 +218,10 @@ def _config(document: Mapping[str, Any], name: str) -> Config:
         value = inner.get(key) or []
         if not _are_texts(value):
             raise _malformed(name, f"`{key}` of the image's configuration")
-        return tuple(value)
+        return tuple(map(shown, value))
 
     def text(value: object) -> str:
-        return value if isinstance(value, str) else ""
+        return shown(value) if isinstance(value, str) else ""
 
     environment = dict(line.partition("=")[::2] for line in texts("Env"))
     return Config(
@@ -253,9 +254,9 @@ def _descriptor(value: object, name: str) -> _Descriptor:
         raise _malformed(name, "a descriptor")
     if not isinstance(annotations, dict) or not isinstance(platform, dict):
         raise _malformed(name, "a descriptor")
-    called = next((annotations[key] for key in _NAMES if isinstance(annotations.get(key), str)), None)
+    called = next((shown(annotations[key]) for key in _NAMES if isinstance(annotations.get(key), str)), None)
     is_attestation = _ATTESTATION in annotations or platform.get("architecture") == "unknown"
-    return _Descriptor(media_type, digest, called, is_attestation)
+    return _Descriptor(shown(media_type), digest, called, is_attestation)
 
 
 def _has(store: Store, path: str) -> bool:
@@ -287,7 +288,7 @@ def _blob(store: Store, digest: str) -> dict[str, Any] | None:
 def _document(store: Store, path: str) -> Any:
     data = _read(store, path)
     if data is None:
-        raise UnsafeArchive(f"`{store.name}` lacks `{path}`", hint="save the whole image")
+        raise UnsafeArchive(f"`{store.name}` lacks `{shown(path)}`", hint="save the whole image")
     return _parsed(data, store.name, path)
 
 
@@ -297,7 +298,7 @@ def _read(store: Store, path: str) -> bytes | None:
         return None
     with found[0] as stream:
         if found[1] > _MAX_DOCUMENT:
-            raise UnsafeArchive(f"`{store.name}` has a document that is too large: `{path}`")
+            raise UnsafeArchive(f"`{store.name}` has a document that is too large: `{shown(path)}`")
         return stream.read(found[1])
 
 
@@ -327,5 +328,5 @@ def _are_texts(value: object) -> bool:
 
 
 def _malformed(name: str, where: str) -> UnsafeArchive:
-    shown = where if "`" in where or " " in where else f"`{where}`"
-    return UnsafeArchive(f"`{name}` has no valid image: {shown} is malformed", hint="save or download the image again")
+    named = where if "`" in where or " " in where else f"`{shown(where)}`"
+    return UnsafeArchive(f"`{name}` has no valid image: {named} is malformed", hint="save or download the image again")

@@ -12,7 +12,7 @@ from posixpath import dirname, normpath
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from manylambda.errors import PackagingError, RequestError, UnsafeArchive
-from manylambda.image.tar import members
+from manylambda.image.tar import members, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ class TarStore:
             if member.kind == "file" and not member.is_sparse:
                 if stream.position + member.size > stream.size:
                     raise UnsafeArchive(
-                        f"`{self.name}` is cut short: `{member.path}` is not all there",
+                        f"`{self.name}` is cut short: `{shown(member.path)}` is not all there",
                         hint="save or download the image again",
                     )
                 self._places[path] = _Place(stream.position, member.size)

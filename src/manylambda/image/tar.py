@@ -7,6 +7,7 @@ headers of any size into memory and keeps every member.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from manylambda.errors import UnsafeArchive
@@ -53,6 +54,11 @@ class Member(NamedTuple):
     """Where a link leads; empty for all else."""
     is_sparse: bool
     """Whether the data is a sparse map and not the file as it is."""
+
+
+def shown(text: str) -> str:
+    """Return a name that may be printed, whatever it holds: an image may be hostile to terminals as well."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda match: f"\\x{ord(match[0]):02x}", text)[:1000]
 
 
 def is_tar(head: bytes) -> bool:
