@@ -221,6 +221,22 @@ def test_what_pip_put_into_the_interpreter_is_there(path: Path, prefix: str) -> 
     assert (finding.distribution, finding.message) == ("two", "needs `three`, which is not in the package")
 
 
+def test_what_the_base_brought_is_there_but_not_judged(path: Path) -> None:
+    site = "var/lang/lib/python3.13/site-packages/"
+    launcher = b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86" + bytes(200)
+    files: dict[str, bytes | Link | Hard | None] = {}
+    for name in ("pip", "boto3", "theirs"):
+        files[f"{site}{name}/t64.exe"] = launcher
+        files[f"{site}{name}-1.dist-info/METADATA"] = metadata(name)
+        files[f"{site}{name}-1.dist-info/RECORD"] = f"{name}/t64.exe,,\n".encode()
+    needer = layer({"var/task/one-1.dist-info/METADATA": metadata("one", "boto3<2")})
+    layout(BASE, APP, needer, layer(files), config=CONFIG).tar(path)
+    assert [(one.rule, one.distribution) for one in looked_at(path).findings] == [("foreign-binary", "theirs")]
+    other = {name.replace("var/lang", "usr/local"): data for name, data in files.items()}
+    layout(APP, layer(other), config={**CONFIG, "Entrypoint": ["awslambdaric"]}).tar(path)
+    assert {one.distribution for one in findings(path, "foreign-binary")} == {"boto3", "theirs"}
+
+
 def test_the_interpreter_of_another_version_does_not_count(path: Path) -> None:
     there = "var/lang/lib/python3.12/site-packages/two-1.dist-info/METADATA"
     both = layer({"var/task/one-1.dist-info/METADATA": metadata("one", "two"), there: metadata("two")})

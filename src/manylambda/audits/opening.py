@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import packages
 from manylambda.audits.making import Making
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from manylambda.image import Scratch
     from manylambda.target import Target
     from manylambda.tree import Entry
+
+
+_INSTALLERS: Final = frozenset({"pip", "setuptools", "wheel"})
 
 
 class ImageTree(PackageTree):
@@ -52,10 +55,14 @@ def open_image(path: Path, target: Target | None = None) -> Package:
     records = packages.read_records(opened.files[opened.facts.task_folder], is_wheel=False)
     unsafe = tuple(each._replace(path=packages.printable(each.path)) for each in opened.unsafe)
     trees: dict[str, PackageTree] = {}
+    of_base = _INSTALLERS.union(target.preinstalled if target is not None and opened.facts.is_lambda_base else ())
     for folder, entries in opened.files.items():
         if folder != opened.facts.task_folder:
             packages.read_records(entries, is_wheel=False)
-        trees[f"{folder}/"] = ImageTree(entries.values(), opened.scratch)
+        # What the base image brought is there, which its metadata tells; how it is made is not the user's to mend.
+        ours = folder in {opened.facts.task_folder, images.LAYERS}
+        kept = (one for one in entries.values() if ours or one.origin not in of_base or ".dist-info/" in one.path)
+        trees[f"{folder}/"] = ImageTree(kept, opened.scratch)
     tree = trees.pop(f"{opened.facts.task_folder}/")
     layer = trees.pop(f"{images.LAYERS}/", None)
     return packages.Package(
