@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
-from manylambda import elf
-from manylambda.audits import native_facts, symbols
+from manylambda import elf, rules
+from manylambda.audits import native_facts, run, symbols
 from manylambda.elf import ElfFile
 from manylambda.pipeline.build import NATIVE_VERSION
 from manylambda.target import Target, all_targets
-from manylambda.tree import MODE_FILE, Bytes, Entry
+from manylambda.tree import MODE_FILE, Bytes, Entry, PackageTree
 
 DATA = Path(__file__).parent / "elf" / "data"
 ARM, AL2 = Target.parse("python3.13-arm64"), Target.parse("python3.9-x86_64")
@@ -75,6 +78,16 @@ def test_libraries_that_are_always_loaded_add_nothing_and_those_without_a_table_
     assert symbols.library_with("malloc") is None
 
 
+def test_no_name_stands_twice_in_the_table_of_a_library() -> None:
+    for soname in ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libresolv.so.2"):
+        for target in (ARM, AL2):
+            names = symbols.library_names(soname, target)
+            assert names
+            assert not any(" " in name or "~" in name for name in names)
+    # Counted with `nm -D --defined-only` in Debian's libstdc++ of gcc 14: versions up to GLIBCXX_3.4.33.
+    assert 5800 < len(symbols.library_names("libstdc++.so.6", ARM) or ()) < 6100
+
+
 def test_what_no_file_of_the_package_defines_stays_open() -> None:
     module = "demo/_ext.abi3.so"
     assert left_open({module: "needs_used.so"}) == {module: "used"}
@@ -117,3 +130,31 @@ def test_a_file_alone_leaves_open_what_it_needs(path: Path) -> None:
     (left,) = left_open({"x.so": path.read_bytes()}).values()
     names = {one.name for one in elf.symbols(path) if not one.defined and not one.weak and one.version is None}
     assert set(left.split()) == (names - symbols.common_names() if path.name != "s390x.so" else names)
+
+
+@pytest.mark.network
+def test_a_real_wheel_that_was_renamed_for_a_newer_python_does_not_load(shared_cache: Path) -> None:
+    """CPython 3.13 says of it: `undefined symbol: _PyErr_WriteUnraisableMsg`."""
+    folder = shared_cache / "cffi-cp311"
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    command += ["--python-version=3.11", "--platform=manylinux2014_x86_64", "cffi==2.1.1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".so"))
+        data = archive.read(name)
+
+    def undefined(module: str, target: str) -> list[tuple[str, str]]:
+        report = run(
+            PackageTree([Entry(module, MODE_FILE, Bytes(data), "cffi")]),
+            Target.parse(target),
+            [rule for rule in rules.ALL if rule.name == "symbol-undefined"],
+        )
+        return [(finding.severity.value, finding.message) for finding in report.findings]
+
+    assert undefined(name, "python3.11-x86_64") == []
+    assert undefined(name.replace("311", "312"), "python3.12-x86_64") == []
+    names = "`_PyErr_WriteUnraisableMsg`, `_PyThreadState_UncheckedGet`, `_Py_HashPointer`"
+    assert undefined(name.replace("311", "313"), "python3.13-x86_64") == [
+        ("error", f"needs {names} of CPython, which 3.13 does not export (last: 3.12)")
+    ]

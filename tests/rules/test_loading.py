@@ -318,13 +318,13 @@ def test_symbol_undefined_names_the_first_version_for_the_stable_abi() -> None:
 
 
 def test_a_private_symbol_that_a_patch_release_may_have_brought_is_a_warning() -> None:
-    (finding,) = findings(AL2, files({"_ext.so": elf("api_private_newer.so")}))
+    (finding,) = findings(AL2, files({"_ext.abi3.so": elf("api_private_newer.so")}))
     assert (finding.rule, finding.severity) == ("symbol-undefined", Severity.WARNING)
     assert finding.message == "needs `_PyErr_SetLocaleString` of CPython, which 3.11 does not export (first: 3.13)"
 
 
 def test_symbols_of_a_debug_build_are_undefined() -> None:
-    (finding,) = findings(X86, files({"_ext.so": elf("api_debug.so")}))
+    (finding,) = findings(X86, files({"_ext.abi3.so": elf("api_debug.so")}))
     assert (finding.rule, finding.severity) == ("symbol-undefined", Severity.ERROR)
     assert finding.message == (
         "needs `_Py_NegativeRefcount`, `_Py_RefTotal`, which none of the libraries it loads defines"
@@ -334,11 +334,11 @@ def test_symbols_of_a_debug_build_are_undefined() -> None:
 
 def test_a_bundled_library_that_lost_a_symbol() -> None:
     contents: dict[str, bytes | str] = {
-        "demo/_ext.so": elf("needs_used_runpath.so"),
+        "demo/_ext.abi3.so": elf("needs_used_runpath.so"),
         "used.libs/libused.so.1": elf("libused_without.so.1"),
     }
     (finding,) = findings(X86, files(contents, "demo"))
-    assert (finding.rule, finding.severity, finding.path) == ("symbol-undefined", Severity.ERROR, "demo/_ext.so")
+    assert (finding.rule, finding.severity, finding.path) == ("symbol-undefined", Severity.ERROR, "demo/_ext.abi3.so")
     assert finding.message == "needs `used`, which none of the libraries it loads defines"
     assert finding.hint == (
         "its parts come from different builds, or it was linked without a library: choose another release"
@@ -349,49 +349,49 @@ def test_a_bundled_library_that_lost_a_symbol() -> None:
 
 def test_a_library_that_another_module_loads_does_not_help() -> None:
     contents: dict[str, bytes | str] = {
-        "demo/_a.so": elf("needs_used_runpath.so"),
+        "demo/_a.abi3.so": elf("needs_used_runpath.so"),
         "used.libs/libused.so.1": elf("libused.so.1"),
-        "demo/_b.so": elf("needs_used.so").replace(b"libused.so.1", b"libm.so.6\0\0\0"),
+        "demo/_b.abi3.so": elf("needs_used.so").replace(b"libused.so.1", b"libm.so.6\0\0\0"),
     }
-    assert told(X86, files(contents, "demo")) == [("symbol-undefined", "error", "demo/_b.so")]
+    assert told(X86, files(contents, "demo")) == [("symbol-undefined", "error", "demo/_b.abi3.so")]
     contents["demo/__init__.py"] = "import ctypes\nctypes.CDLL('libused.so.1', ctypes.RTLD_GLOBAL)\n"
     (finding,) = findings(X86, files(contents, "demo"))
-    assert (finding.severity, finding.path) == (Severity.WARNING, "demo/_b.so")
+    assert (finding.severity, finding.path) == (Severity.WARNING, "demo/_b.abi3.so")
     assert finding.hint == (
         "it loads only if something loaded a library that does before: `manylambda trial` proves it"
     )
-    contents["demo/_b.so"] = elf("cxx_as_c.so")  # which none of its libraries has either
+    contents["demo/_b.abi3.so"] = elf("cxx_as_c.so")  # which none of its libraries has either
     (finding,) = findings(X86, files(contents, "demo"))
     assert finding.severity is Severity.ERROR
 
 
 def test_a_library_gets_what_the_module_that_loads_it_defines() -> None:
     library = {"used.libs/libused.so.1": elf("libused_back.so.1")}
-    assert findings(X86, files({"demo/_ext.so": elf("needs_used_runpath.so"), **library}, "demo")) == ()
+    assert findings(X86, files({"demo/_ext.abi3.so": elf("needs_used_runpath.so"), **library}, "demo")) == ()
     assert told(X86, files(library, "demo")) == [("symbol-undefined", "note", "used.libs/libused.so.1")]
 
 
 def test_symbols_of_libraries_that_are_not_known_are_not_judged() -> None:
     def linked(soname: bytes) -> list[tuple[str, str, str | None]]:
         data = elf("needs_used.so").replace(b"libused.so.1", soname.ljust(12, b"\0"))
-        return told(X86, files({"_ext.so": data}))
+        return told(X86, files({"_ext.abi3.so": data}))
 
-    assert linked(b"libz.so.1") == [("symbol-undefined", "error", "_ext.so")]
+    assert linked(b"libz.so.1") == [("symbol-undefined", "error", "_ext.abi3.so")]
     assert linked(b"libssl.so.3") == []  # whose symbols no table has
-    assert linked(b"libnone.so") == [("library-missing", "error", "_ext.so")]
+    assert linked(b"libnone.so") == [("library-missing", "error", "_ext.abi3.so")]
 
 
 def test_the_api_is_judged_whatever_else_takes_part() -> None:
     data = elf("needs_used.so").replace(b"libused.so.1", b"libssl.so.3\0")
-    contents: dict[str, bytes | str] = {"_ext.so": elf("api_removed.so"), "libx.so": data}
-    assert told(X86, files(contents)) == [("symbol-undefined", "error", "_ext.so")]
+    contents: dict[str, bytes | str] = {"_ext.abi3.so": elf("api_removed.so"), "libx.so": data}
+    assert told(X86, files(contents)) == [("symbol-undefined", "error", "_ext.abi3.so")]
 
 
 def test_a_library_of_the_runtime_that_is_not_linked_is_named() -> None:
-    (finding,) = findings(X86, files({"_ext.so": elf("cxx_as_c.so")}))
+    (finding,) = findings(X86, files({"_ext.abi3.so": elf("cxx_as_c.so")}))
     assert finding.message == "needs `_Znwm`, `__gxx_personality_v0` of `libstdc++.so.6`, which it does not load"
     assert finding.hint == "it was linked without `libstdc++.so.6`: choose another release, or link it again"
-    (finding,) = findings(X86, files({"_ext.so": elf("crc.so")}))
+    (finding,) = findings(X86, files({"_ext.abi3.so": elf("crc.so")}))
     assert finding.message == "needs `crc32` of `libz.so.1`, which it does not load"
 
 
@@ -401,20 +401,26 @@ def test_a_plug_in_may_get_its_symbols_from_what_loads_it() -> None:
     ]
 
 
+def test_a_file_without_the_function_that_makes_a_module_is_a_plug_in() -> None:
+    assert told(X86, files({"plugins/plpgsql.so": elf("cxx_as_c.so")})) == [
+        ("symbol-undefined", "note", "plugins/plpgsql.so")
+    ]
+
+
 def test_a_symbol_that_no_relocation_asks_for_is_never_looked_up() -> None:
     data = bytearray(elf("crc.so"))
     at = data.index(struct.pack("<Q", 2), 0x40 + 56 * 4)  # DT_PLTRELSZ
     assert struct.unpack_from("<QQ", data, at) == (2, 24)
     data[at + 8] = 0
-    assert findings(X86, files({"_ext.so": bytes(data)})) == ()
+    assert findings(X86, files({"_ext.abi3.so": bytes(data)})) == ()
 
 
 def test_a_module_of_a_layer_gets_its_symbols_there() -> None:
     layer = PackageTree(files({"lib/libused.so.1": elf("libused.so.1")}))
     without = PackageTree(files({"lib/libused.so.1": elf("libused_without.so.1")}))
-    module = files({"demo/_ext.so": elf("needs_used.so")})
+    module = files({"demo/_ext.abi3.so": elf("needs_used.so")})
     assert findings(X86, module, layers=[layer]) == ()
-    assert told(X86, module, layers=[without]) == [("symbol-undefined", "error", "demo/_ext.so")]
+    assert told(X86, module, layers=[without]) == [("symbol-undefined", "error", "demo/_ext.abi3.so")]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="makes an ELF file with the compiler of the host")
@@ -435,11 +441,11 @@ def test_a_module_that_does_not_import_is_the_one_that_is_found(tmp_path: Path) 
     include = sysconfig.get_path("include")
     for name in ("first", "second"):
         subprocess.run(
-            ["cc", "-shared", "-fPIC", f"-I{include}", "-Wl,-rpath,$ORIGIN", "-o", str(tmp_path / f"{name}.abi3.so"),
+            ["cc", "-shared", "-fPIC", f"-I{include}", "-Wl,-rpath,$ORIGIN", "-o", str(tmp_path / f"{name}.so"),
              str(tmp_path / f"{name}.c"), str(tmp_path / "libparts.so.1")], check=True,
         )  # fmt: skip
     subprocess.run([*flags, str(tmp_path / "new.c")], check=True)
-    names = ["first.abi3.so", "second.abi3.so", "libparts.so.1"]
+    names = ["first.so", "second.so", "libparts.so.1"]
     found = findings("python3.14-x86_64", files({name: (tmp_path / name).read_bytes() for name in names}))
     if sysconfig.get_platform() != "linux-x86_64":
         pytest.skip("the package would be of another machine")
@@ -450,7 +456,7 @@ def test_a_module_that_does_not_import_is_the_one_that_is_found(tmp_path: Path) 
     assert loads["first"] == ""
     assert "undefined symbol: second" in loads["second"]
     assert [(one.path, one.rule, one.message) for one in found] == [
-        ("second.abi3.so", "symbol-undefined", "needs `second`, which none of the libraries it loads defines")
+        ("second.so", "symbol-undefined", "needs `second`, which none of the libraries it loads defines")
     ]
 
 

@@ -233,7 +233,7 @@ def symbol_undefined(subject: Subject) -> Iterator[Finding]:
         unresolved = _unresolved(definitions, path, names)
         api = {name: minors for name in unresolved if (minors := _interpreters_with(name))}
         if api:
-            yield _api_finding(subject, path, api)
+            yield _api_finding(definitions, path, api)
         if others := sorted(unresolved.difference(api)):
             yield _undefined_finding(definitions, path, others)
 
@@ -375,8 +375,9 @@ def _interpreters_with(name: str) -> tuple[tuple[int, int], ...]:
     return interpreters_with(name)
 
 
-def _api_finding(subject: Subject, path: str, names: Mapping[str, Sequence[tuple[int, int]]]) -> Finding:
+def _api_finding(definitions: _Definitions, path: str, names: Mapping[str, Sequence[tuple[int, int]]]) -> Finding:
     """Tell of names that another CPython than the target's exports."""
+    subject = definitions.subject
     python = subject.target.python
     later = [min(newer) for minors in names.values() if (newer := [minor for minor in minors if minor > python])]
     earlier = [max(minors) for minors in names.values() if max(minors) < python]
@@ -392,7 +393,7 @@ def _api_finding(subject: Subject, path: str, names: Mapping[str, Sequence[tuple
     return _finding(
         subject,
         "symbol-undefined",
-        _undefined_severity(subject, path, worst=Severity.WARNING if backported else Severity.ERROR),
+        _undefined_severity(definitions, path, worst=Severity.WARNING if backported else Severity.ERROR),
         path,
         f"needs {_quoted(sorted(names))} of CPython, which {_dotted(python)} does not export ({'; '.join(told)})",
         hint,
@@ -416,14 +417,25 @@ def _undefined_finding(definitions: _Definitions, path: str, names: Sequence[str
     else:
         hint = "its parts come from different builds, or it was linked without a library: choose another release"
     worst = Severity.WARNING if given else Severity.ERROR
-    return _finding(subject, "symbol-undefined", _undefined_severity(subject, path, worst=worst), path, message, hint)
+    return _finding(
+        subject, "symbol-undefined", _undefined_severity(definitions, path, worst=worst), path, message, hint
+    )
 
 
-def _undefined_severity(subject: Subject, path: str, *, worst: Severity) -> Severity:
+def _undefined_severity(definitions: _Definitions, path: str, *, worst: Severity) -> Severity:
     """Return `worst` for what an import loads; a plug-in may get its symbols from whatever loads it."""
-    scope = subject.linkage.scope(path)
-    imported = any(module_file(basename(root)) is not None for root in scope.intersection(subject.linkage.roots))
+    subject = definitions.subject
+    roots = subject.linkage.scope(path).intersection(subject.linkage.roots)
+    imported = any(_is_imported(definitions, root) for root in sorted(roots))
     return _severity(subject, path, worst=worst if imported else Severity.NOTE)
+
+
+def _is_imported(definitions: _Definitions, path: str) -> bool:
+    """Whether a file is an extension module: a bare `name.so` may be a plug-in of anything."""
+    module = module_file(basename(path))
+    if module is None:
+        return False
+    return module.tag != "" or f"PyInit_{module.module}" in (definitions.of(path) or ())
 
 
 def _may_be_given(definitions: _Definitions, path: str, names: Sequence[str]) -> bool:
