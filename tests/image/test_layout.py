@@ -352,6 +352,22 @@ def test_malformed_saves_are_refused(path: Path, rows: object) -> None:
         images(path)
 
 
+def test_malformed_manifests_are_refused(path: Path) -> None:
+    made = Layout()
+    config = made.document({"architecture": "amd64"}, "application/vnd.oci.image.config.v1+json")
+    for number, manifest in enumerate(
+        (
+            {"mediaType": ["a"], "config": config, "layers": []},
+            {"config": [], "layers": []},
+            {"config": config, "layers": {}},
+            {"config": {**config, "digest": "sha256:1"}, "layers": []},
+        )
+    ):
+        made.top = [made.document(manifest, "application/vnd.oci.image.manifest.v1+json")]
+        with pytest.raises(UnsafeArchive, match=r"^`image.tar` has no valid image: .* is malformed$"):
+            images(made.tar(path.with_name(f"{number}.tar")).rename(path))
+
+
 def test_layers_and_their_names_must_be_as_many(path: Path) -> None:
     config = json.dumps({"rootfs": {"diff_ids": []}}).encode()
     manifest = json.dumps([{"Config": "c", "Layers": ["l"]}]).encode()

@@ -129,13 +129,15 @@ def _layout_images(store: Store, *, is_docker_save: bool) -> Iterator[Image]:
                 continue  # `docker save` names the platforms that were never pulled
             known = one.name or name
             media_type = document.get("mediaType", one.media_type)
+            if not isinstance(media_type, str):
+                raise _malformed(store.name, one.digest)
             if media_type in {OCI_INDEX, DOCKER_INDEX} or ("manifests" in document and "config" not in document):
                 yield from images_of(document, depth + 1, known)
             elif (image := _image(store, document)) is not None:
                 yield image._replace(
                     name=known,
                     digest=one.digest,
-                    media_type=shown(str(media_type)),
+                    media_type=shown(media_type),
                     in_index=depth > 0,
                     has_attestation=attested,
                     is_docker_save=is_docker_save,
