@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.target import GlibcVersion
@@ -196,6 +197,12 @@ def _platform(tag: str) -> tuple[str, GlibcVersion | None, str]:
     return family, None, ""
 
 
+@lru_cache(maxsize=32)
+def _pairs(target: Target) -> frozenset[str]:
+    """Return interpreter and ABI of every tag of a target: a page of an index asks thousands of times."""
+    return frozenset(text.rpartition("-")[0] for text in target.tag_strings())
+
+
 def _obstacles(interpreter: str, abi: str, platform: str, target: Target) -> Iterator[tuple[Reason, str]]:
     family, glibc, machine = _platform(platform)
     if family in {"manylinux", "musllinux", "linux"} and machine != target.machine:
@@ -208,8 +215,7 @@ def _obstacles(interpreter: str, abi: str, platform: str, target: Target) -> Ite
         yield Reason.LINUX_TAG, "was built on somebody's own host (`linux` tag), which says nothing about glibc"
     elif family not in {"manylinux", "any"}:
         yield Reason.SYSTEM, f"is for {_system_name(platform)}"
-    pairs = {text.rpartition("-")[0] for text in target.tag_strings()}
-    if f"{interpreter}-{abi}" in pairs:
+    if f"{interpreter}-{abi}" in _pairs(target):
         return
     has = f"the runtime has {target.python[0]}.{target.python[1]}"
     match = _INTERPRETER.fullmatch(interpreter)
