@@ -131,7 +131,7 @@ def _header(name: str, subject: Subject, report: Report, parts: Anatomy) -> str:
     if report.ignored:
         counts += f'<li class="none"><a href="#ignored">{len(report.ignored):,} ignored</a></li>'
     summary = (
-        "Lambda would fail to load it, or a part of it."
+        "Lambda would refuse it, or fail to load a part of it."
         if report.has_errors
         else "Nothing was found that keeps it from loading."
     )
@@ -581,7 +581,8 @@ def _part_row(part: Part, title: str, total: int) -> str:
     kind = f"compiled, {_counted(part.native, 'native file')}" if part.native else "pure"
     zipped = "" if part.zipped_size is None else readable(part.zipped_size)
     return (
-        f'<tr><th scope="row"><bdi>{plain(name)}</bdi></th><td>{plain(part.version or "")}</td><td>{kind}</td>'
+        f'<tr><th scope="row"><bdi>{plain(name)}</bdi></th><td>{plain(part.version or "")}</td>'
+        f'<td class="kind">{kind}</td>'
         f'<td class="number" data-value="{len(part.files)}">{len(part.files):,}</td>'
         f'<td class="number" data-value="{part.size}">{readable(part.size)}</td>'
         f'<td class="number" data-value="{part.zipped_size or 0}">{zipped}</td>'

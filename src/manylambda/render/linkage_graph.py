@@ -24,9 +24,9 @@ _COMFORTABLE: Final = 20
 _MOST_EDGES: Final = 30
 _MOST_RUNTIME: Final = 3
 _MOST_MISSING: Final = 30
-_WIDTH: Final = 188.0
+_WIDTH: Final = 186.0
 _HEIGHT: Final = 26.0
-_ACROSS: Final = 52.0
+_ACROSS: Final = 48.0
 """Between two layers, where the edges run."""
 _GAP: Final = 9.0
 _LETTER: Final = 6.7
