@@ -109,6 +109,13 @@ def test_files_know_the_distribution_whose_record_lists_them(tmp_path: Path) -> 
         }
 
 
+def test_what_a_distribution_brings_along_of_others_is_its_own(tmp_path: Path) -> None:
+    inner = {"demo/_vendor/six.py": "", "demo/_vendor/six-1.dist-info/RECORD": "six.py,,\nbin/six,,\n"}
+    package = open_package(make_wheel(tmp_path, "demo", "1.0", {"demo/__init__.py": "", **inner}))
+    assert {entry.origin for entry in package.tree} == {"demo"}
+    assert [record.dist_info for record in package.making.records] == ["demo-1.0.dist-info"]
+
+
 def test_a_wheel_lies_as_it_would_be_installed(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "demo", "1.0", {"demo/__init__.py": "", "{data}/purelib/extra.py": ""})
     package = open_package(wheel)

@@ -456,7 +456,10 @@ def read_records(entries: dict[str, Entry], *, is_wheel: bool) -> tuple[Record, 
     import csv
 
     records: list[Record] = []
-    for path, entry in list(entries.items()):
+    # The deepest first: what a distribution brings along of others (`setuptools/_vendor`) is its own in the end.
+    found = [path for path in entries if path.endswith(("-info/RECORD", "-info/installed-files.txt"))]
+    for path in sorted(found, key=lambda path: (-path.count("/"), path)):
+        entry = entries[path]
         if path.endswith(".egg-info/installed-files.txt") and entry.content.size <= MAX_METADATA:
             _own_egg(path, entries)
         if not path.endswith(".dist-info/RECORD") or entry.content.size > MAX_METADATA:
@@ -477,6 +480,7 @@ def read_records(entries: dict[str, Entry], *, is_wheel: bool) -> tuple[Record, 
                 rows.append(Row(where, *_hash_and_size(row)))
         entries[path] = entries[path]._replace(origin=origin)
         records.append(Record(origin, dist_info, prefix, tuple(rows)))
+    records = [one for one in records if entries[f"{one.dist_info}/RECORD"].origin == one.distribution]
     return tuple(sorted(records, key=lambda record: record.dist_info))
 
 
