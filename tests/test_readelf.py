@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 TOOL = Path(__file__).parents[1] / "tools" / "compare_readelf.py"
 ELF = Path(__file__).parent / "elf" / "data"
 
-# pyelftools names program headers of these machines that our table of names does not have: `PT_RISCV_ATTRIBUTES` and
-# `PT_ARM_EXIDX`. The files are then said to be damaged, and not to be of another machine.
-UNREAD = ("_riscv64.", "_armv7l.")
-
 
 def load_tool() -> ModuleType:
     spec = spec_from_file_location("compare_readelf", TOOL)
@@ -42,19 +38,7 @@ pytestmark = pytest.mark.skipif(shutil.which("readelf") is None, reason="there i
 
 
 @pytest.mark.network
-@pytest.mark.parametrize(
-    "wheel",
-    [
-        pytest.param(
-            wheel,
-            marks=[pytest.mark.xfail(reason="a program header of its machine has no number in our table")]
-            if any(part in wheel.download.filename for part in UNREAD)
-            else [],
-        )
-        for wheel in SMALL
-    ],
-    ids=[wheel.download.filename.removesuffix(".whl") for wheel in SMALL],
-)
+@pytest.mark.parametrize("wheel", SMALL, ids=[wheel.download.filename.removesuffix(".whl") for wheel in SMALL])
 def test_every_elf_file_of_a_real_wheel_is_read_as_readelf_reads_it(shared_cache: Path, wheel: object) -> None:
     download = wheel.download  # type: ignore[attr-defined]
     paths = fetch_all(

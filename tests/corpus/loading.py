@@ -186,7 +186,10 @@ LOADING: Final = (
         X13,
         (MARKUPSAFE,),
         lambda box: box.edit(SO13, to_windows),
-        (warning("record-mismatch", SO13, "was changed after it was built"),),
+        (
+            error("foreign-binary", SO13, "cannot be loaded: "),
+            warning("record-mismatch", SO13, "was changed after its distribution was built"),
+        ),
     ),
     Case(
         "module of the host's compiler on AL2",

@@ -122,7 +122,7 @@ MAKING: Final = (
         X13,
         (MARKUPSAFE,),
         lambda box: box.edit("markupsafe/__init__.py", lambda data: data + b"# patched\n"),
-        (warning("record-mismatch", "markupsafe/__init__.py", "was changed after it was built"),),
+        (warning("record-mismatch", "markupsafe/__init__.py", "was changed after its distribution was built"),),
     ),
     Case(
         "truncated module, as RECORD knows",
@@ -139,7 +139,7 @@ MAKING: Final = (
         X13,
         (MARKUPSAFE,),
         lambda box: box.edit("markupsafe/__init__.py", lambda _: b""),
-        (error("record-mismatch", "markupsafe/__init__.py", "is empty, and was not when it was built"),),
+        (error("record-mismatch", "markupsafe/__init__.py", "is empty, and was not when its distribution was built"),),
     ),
     Case(
         "RECORD edited by hand",
@@ -148,7 +148,7 @@ MAKING: Final = (
         lambda box: box.edit(
             "*/RECORD", lambda data: data.replace(b"markupsafe/_native.py,sha256=", b"markupsafe/_native.py,sha256=x")
         ),
-        (warning("record-mismatch", "markupsafe/_native.py", "was changed after it was built"),),
+        (warning("record-mismatch", "markupsafe/_native.py", "was changed after its distribution was built"),),
     ),
     Case(
         "metadata without modules",
