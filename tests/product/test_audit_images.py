@@ -124,11 +124,11 @@ def members(folder: Path) -> dict[str, bytes | Link | Hard | None]:
 
 @pytest.fixture
 def packages(run: Run, tmp_path: Path, shared_cache: Path) -> Mapping[str, bytes]:
-    """Give image layers with numpy, by architecture, from packages that `manylambda build` made."""
+    """Give layers with psycopg2 and its many libraries, by architecture, as `manylambda build` lays them out."""
     project = tmp_path / "api"
     project.mkdir()
-    (project / "app.py").write_text("import numpy\n\ndef handler(event, context): ...\n", encoding="utf-8")
-    (project / "requirements.txt").write_text("numpy==2.3.5\n", encoding="utf-8")
+    (project / "app.py").write_text("import psycopg2\n\ndef handler(event, context): ...\n", encoding="utf-8")
+    (project / "requirements.txt").write_text("psycopg2-binary==2.9.11\n", encoding="utf-8")
     targets = {"arm64": "python3.13-arm64", "amd64": "python3.13-x86_64"}
     flags = [word for target in targets.values() for word in ("-t", target)]
     words = ["build", str(project), *flags, "--kind", "dir", "-o", str(tmp_path / "built"), "--format", "json"]
@@ -145,7 +145,7 @@ def test_a_real_package_is_judged_in_every_format(
 
     def found(saved: Path, target: str, status: int) -> set[tuple[str, str | None]]:
         document = audited(run, temporary, saved, "--format", "json", "--offline", target=target, status=status).json
-        assert document["summary"]["shared_objects"] >= 20 or "removed" in saved.name
+        assert document["summary"]["shared_objects"] >= 10 or "removed" in saved.name
         return {(one["rule"], one["distribution"]) for one in document["findings"]}
 
     # Both architectures in one file: each target finds its own.
@@ -162,13 +162,13 @@ def test_a_real_package_is_judged_in_every_format(
 
     # The package of another machine than the image's.
     wrong = layout(BASE, intel, config=CONFIG, architecture="arm64").folder(tmp_path / "wrong")
-    assert found(wrong, "python3.13-arm64", 1) >= {("wrong-machine", "numpy")}
+    assert found(wrong, "python3.13-arm64", 1) >= {("wrong-machine", "psycopg2-binary")}
 
     # What a later layer removes is not there.
-    name = next(one for one in members_of(arm) if "libscipy_openblas" in one)
-    whiteout = layer({name.replace("libscipy", ".wh.libscipy"): b""})
+    name = next(one for one in members_of(arm) if "/libpq-" in one)
+    whiteout = layer({name.replace("/libpq-", "/.wh.libpq-"): b""})
     broken = layout(BASE, arm, whiteout, config=CONFIG, architecture="arm64").tar(tmp_path / "removed.tar")
-    assert found(broken, "python3.13-arm64", 1) >= {("library-missing", "numpy")}
+    assert found(broken, "python3.13-arm64", 1) >= {("library-missing", "psycopg2-binary")}
 
     if shutil.which("skopeo") is None:
         if os.environ.get("CI"):
