@@ -219,3 +219,9 @@ def test_a_report_without_its_subject_has_the_right_counts() -> None:
     assert "300.0 MiB" in page
     assert "over the limit" in page
     assert "120 % of the 250 MiB" in page
+
+
+def test_a_size_just_over_the_limit_does_not_read_as_the_limit() -> None:
+    subject, _ = subjects.good()
+    report = Report(target="x", findings=(), shared_objects=0, files=1, unzipped_size=(250 << 20) + 1_300_000)
+    assert "100.50 % of the 250 MiB" in html.audit(Examination(subject, report), path="app.zip")

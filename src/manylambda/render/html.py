@@ -194,15 +194,17 @@ def _bar(name: str, size: int, limit: int, what: str) -> str:
     most = max(size, limit)
     over = size > limit
     filled, line = 320 * size / most, 320 * limit / most
+    share = 100 * size / limit
+    percent = f"{share:.2f} %" if 99 < share < 101 else f"{share:,.0f} %"
     past = f'<rect class="over" x="{line:.1f}" width="{filled - line:.1f}" height="10"/>' if over else ""
     return (
         f'<div class="bar-of{" is-over" if over else ""}"><p><b>{readable(size)}</b> {name}'
         f"{' <em>over the limit</em>' if over else ''}</p>"
         f'<svg viewBox="0 0 320 10" height="10" preserveAspectRatio="none" role="img" '
-        f'aria-label="{100 * size / limit:.0f} % of the limit"><rect class="track" width="320" height="10"/>'
+        f'aria-label="{percent} of the limit"><rect class="track" width="320" height="10"/>'
         f'<rect class="fill" width="{min(filled, line):.1f}" height="10"/>{past}'
         f'<rect class="limit" x="{min(line, 318.5):.1f}" width="1.5" height="10"/></svg>'
-        f'<p class="small">{100 * size / limit:,.0f} % of the {limit / (1 << 20):,.0f} MiB that {what}</p></div>'
+        f'<p class="small">{percent} of the {limit / (1 << 20):,.0f} MiB that {what}</p></div>'
     )
 
 
