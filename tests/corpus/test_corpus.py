@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from corpus.case import Case
     from manylambda.audits import Finding, Report
 
+# One worker fetches the wheels, once.
+pytestmark = pytest.mark.xdist_group("corpus")
+
 WHEELS = pinned()
 
 
