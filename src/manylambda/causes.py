@@ -27,9 +27,15 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 _BLOCK: Final = 1 << 20
+_ENOUGH: Final = 64 << 10
+"""Pieces are gathered to this many characters: a look at each small one would take longer."""
 _LINE: Final = 16 << 10
 """A longer line is read in pieces of this many characters."""
 _OVERLAP: Final = 1 << 10
+_BEFORE: Final = 420
+_AFTER: Final = 700
+_MOST_MARKS: Final = 4
+"""How often a mark is looked around in one line, and how many characters."""
 _SHOWN: Final = 240
 _MOST_HITS: Final = 500
 _MOST_CAUSES: Final = 12
@@ -96,11 +102,27 @@ class _Definition:
         """Compiled when the first mark is seen: most texts need few of them."""
         return tuple(re.compile(pattern) for pattern in self._patterns)
 
-    def match(self, line: str) -> re.Match[str] | None:
-        """Return the first match, when the line holds a mark at all."""
-        if not any(mark in line for mark in self.marks):
-            return None
-        return next((found for pattern in self.patterns if (found := pattern.search(line))), None)
+    def match(self, line: str) -> _Match | None:
+        """Return the first match near a mark; only there is looked, so that no line takes long."""
+        for mark in self.marks:
+            place = line.find(mark)
+            for _ in range(_MOST_MARKS):
+                if place < 0:
+                    break
+                first = max(0, place - _BEFORE)
+                window = line[first : place + len(mark) + _AFTER]
+                for pattern in self.patterns:
+                    if found := pattern.search(window):
+                        groups = {name: value for name, value in found.groupdict().items() if value}
+                        return _Match(groups, first + found.start(), first + found.end())
+                place = line.find(mark, place + _AFTER)
+        return None
+
+
+class _Match(NamedTuple):
+    groups: dict[str, str]
+    start: int
+    end: int
 
 
 class _Hit(NamedTuple):
@@ -154,7 +176,8 @@ class _Reader:
         self.hits: list[_Hit] = []
         self.context: dict[str, str] = {}
         self.lines = 0
-        self._rest = ""
+        self._waiting: list[str] = []
+        self._size_waiting = 0
         self._seen: set[tuple[tuple[str, ...], ...]] = set()
         self._small: list[str] | None = []
         self._size = 0
@@ -165,19 +188,18 @@ class _Reader:
             self._small.append(piece)
             if self._size > _SMALL:
                 self._small = None
-        block = self._rest + piece
-        end = block.rfind("\n") + 1
-        if not end and len(block) > _LINE:
-            end = len(block)  # a line without end is read in pieces
-        self._rest = block[end:]
-        if end:
+        self._waiting.append(piece)
+        self._size_waiting += len(piece)
+        if self._size_waiting > _ENOUGH:
+            block = "".join(self._waiting)
+            end = block.rfind("\n") + 1 or len(block)  # a line without end is read in pieces
             self._read(block[:end])
+            self._waiting, self._size_waiting = [block[end:]], len(block) - end
 
     def end(self) -> None:
-        if self._rest:
-            self._read(self._rest)
-            self._rest = ""
-        if not self.hits and self._small is not None:
+        if rest := "".join(self._waiting):
+            self._read(rest)
+        if self._small is not None and all(one.is_fallback for hit in self.hits for one, _ in hit.candidates):
             flat = re.sub(r"[ \t│|]*\n[ \t│|]*", " ", _COLOUR.sub("", "".join(self._small)))
             self._look(flat, 1)
 
@@ -188,12 +210,12 @@ class _Reader:
                 for name, value in found.groupdict().items():
                     if value is not None:
                         self.context.setdefault(name, value)
-        if definitions or "LogResult" in block:
+        if len(self.hits) < _MOST_HITS and (definitions or "LogResult" in block):
             marks = {"LogResult", *(mark for one in definitions for mark in one.marks if mark in block)}
             for number, line in enumerate(block.split("\n"), self.lines + 1):
                 if any(mark in line for mark in marks):
                     for piece in _pieces(line):
-                        self._look(piece, number, definitions)
+                        self._look(piece, number, None if "LogResult" in line else definitions)
         self.lines += block.count("\n") + (not block.endswith("\n"))
 
     def _look(self, line: str, number: int, definitions: Sequence[_Definition] | None = None) -> None:
@@ -206,14 +228,11 @@ class _Reader:
         ]
         if not found:
             return
-        candidates = tuple(
-            (one, {name: value for name, value in match.groupdict().items() if value}) for one, match in found
-        )
+        candidates = tuple((one, match.groups) for one, match in found)
         signature = tuple((one.id, *values.values()) for one, values in candidates)
-        if signature in self._seen:
-            return
-        self._seen.add(signature)
-        self.hits.append(_Hit(candidates, _shown(line, *found[0][1].span()), number))
+        if signature not in self._seen:
+            self._seen.add(signature)
+            self.hits.append(_Hit(candidates, _shown(line, found[0][1].start, found[0][1].end), number))
 
 
 # What of the function a text may tell, each with a word that a block must hold to be looked at.
@@ -409,6 +428,8 @@ class _Facts(NamedTuple):
     def _target(self, runtime: str | None) -> str:
         if runtime is None:
             return "TARGET"
+        if runtime not in _buildable():  # nobody can deploy for it any more
+            runtime = _newest()
         return f"{runtime}-{self.architecture or 'ARCHITECTURE'}"
 
     def _module(self, values: dict[str, str]) -> None:
@@ -463,6 +484,11 @@ class _Facts(NamedTuple):
         values["glibc_target"] = self._target(enough[0]) if enough else ""
         # The versions that the same files ask for are one cause; what only newer runtimes cure is another.
         values["python_glibc"] = values["glibc_target"]
+
+
+@cache
+def _buildable() -> frozenset[str]:
+    return frozenset(one.runtime for one in all_targets() if one.can_build)
 
 
 @cache
