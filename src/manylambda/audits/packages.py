@@ -250,7 +250,10 @@ class _Members(_Gathered):
             self.encrypted.append(where)
             return
         if stat.S_ISLNK(unix_mode):
-            self.symlinks[where] = self._link_text(info)
+            if info.compress_type in {STORED, DEFLATED}:
+                self.symlinks[where] = self._link_text(info)
+            else:
+                self.methods.append(OddMethod(where, info.compress_type))
             return
         content = self._content(where, info)
         if content is None:
