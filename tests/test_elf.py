@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import sysconfig
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -288,6 +289,57 @@ def test_counts_of_symbols_that_a_file_lies_about_cost_no_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def hostile(tags: dict[int, int], data: bytes) -> io.BytesIO:
+    """Make a shared object of one segment: its dynamic tags from 0x1000 on, and `data` from 0x2000 on."""
+    dynamic = b"".join(struct.pack("<QQ", *tag) for tag in (*tags.items(), (0, 0)))
+    whole = bytearray(0x2000) + data
+    whole[:64] = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    whole[64:176] = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, len(whole), len(whole), 0x1000) + struct.pack(
+        "<IIQQQQQQ", 2, 4, 0x1000, 0x1000, 0x1000, len(dynamic), len(dynamic), 8
+    )
+    whole[0x1000 : 0x1000 + len(dynamic)] = dynamic
+    return io.BytesIO(whole)
+
+
+@pytest.mark.parametrize(("count", "bounded"), [(10, True), (20_000, False)])
+def test_versions_that_all_lead_to_the_same_versions_cost_no_time(count: int, *, bounded: bool) -> None:
+    heads = b"".join(struct.pack("<HHIII", 1, count, 1, 16 * (count - at), 16) for at in range(count))
+    versions = struct.pack("<IHHII", 0, 0, 2, 1, 16) * count
+    symbols = bytes(24) * 2 + b"\0name\0"
+    tags = {5: 0x2030, 6: 0x2000, 10: 6, 4: 0x2040, 0x6FFFFFF0: 0x2000, 0x6FFFFFFE: 0x2050, 0x6FFFFFFF: count}
+    file = hostile(tags, symbols.ljust(0x40, b"\0") + struct.pack("<IIQ", 1, 2, 0) + heads + versions)
+    started = time.process_time()
+    assert (elf.symbol_table(file) is None) is not bounded
+    file.seek(0)
+    native = elf.read(file)
+    if not bounded:
+        assert native == Malformed(reason="the ELF file has more symbol versions than any")
+    else:
+        assert isinstance(native, ElfFile)
+        assert native.version_needs == {"name": {"name": False}}
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("length", [30_000, 3_000_000])
+def test_symbols_that_all_have_the_same_long_name_cost_no_memory(length: int) -> None:
+    count = 20_000
+    symbols = struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 1, 0) * count
+    strings = b"\0" + b"a" * length + b"\0"
+    at = 0x2000 + len(symbols)
+    tags = {5: at, 6: 0x2000, 10: len(strings), 4: at + len(strings)}
+    file = hostile(tags, symbols + strings + struct.pack("<II", 1, count))
+    tracemalloc.start()
+    try:
+        table = elf.symbol_table(file)
+        assert table is not None
+        assert table.defined == frozenset()
+        assert len(list(table)) < 10
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20
 
 
 @settings(max_examples=400, deadline=1000)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from elftools.elf.elffile import ELFFile
 
@@ -29,6 +29,8 @@ _MAX_SEGMENTS: Final = 1024
 _MAX_NOTES: Final = 1 << 16
 _MAX_SYMBOLS: Final = 3 << 20
 _MAX_NAMES: Final = 128 << 20
+_MAX_NAME: Final = 32 << 10
+"""Bytes of a symbol's name; C++ makes them longer than any text. A longer one is passed over wherever it stands."""
 _MAX_RELOCATIONS: Final = 64 << 20
 
 _ELF_MACHINES: Final = {
@@ -149,31 +151,48 @@ class SymbolTable:
             starts = [
                 name for name, info, _, section in self._record.iter_unpack(tail) if section and info >> 4 != _STB_LOCAL
             ]
-            self._defined = frozenset(
-                [strings[start : find(b"\0", start)].decode("utf-8", "backslashreplace") for start in starts]
-            )
+            ends = [find(b"\0", start, start + _MAX_NAME) for start in starts]
+            names: Iterable[bytes] = ()
+            if sum(ends) - sum(starts) <= self._budget:
+                names = [strings[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
+            self._defined = frozenset([name.decode("utf-8", "backslashreplace") for name in names])
         return self._defined
 
     def undefined(self) -> Iterator[Symbol]:
         """Yield what must be found elsewhere, without what may stay missing (weak) or what no relocation asks for."""
         # Of what is never looked up, an undefined symbol stands before the first that can be found.
         head = self._records[: self._hashed * self._record.size] if self._hashed > 1 else self._records
-        for number, (name, info, _, section) in enumerate(self._record.iter_unpack(head)):
-            if section or not name or info >> 4 in {_STB_LOCAL, _STB_WEAK}:
-                continue
-            if self._referenced is None or number in self._referenced:
-                version, library = self._version(number)
-                yield Symbol(self._name(name), version, defined=False, weak=False, library=library)
+        yield from self._symbols(
+            (number, name, info, section)
+            for number, (name, info, _, section) in enumerate(self._record.iter_unpack(head))
+            if not section
+            and info >> 4 not in {_STB_LOCAL, _STB_WEAK}
+            and (self._referenced is None or number in self._referenced)
+        )
 
     def __iter__(self) -> Iterator[Symbol]:
         """Yield every symbol that has a name, in the order of the file."""
-        for number, (name, info, _, section) in enumerate(self._record.iter_unpack(self._records)):
-            if name:
-                version, library = self._version(number)
-                yield Symbol(self._name(name), version, bool(section), info >> 4 == _STB_WEAK, library)
+        records = enumerate(self._record.iter_unpack(self._records))
+        yield from self._symbols((number, name, info, section) for number, (name, info, _, section) in records)
 
-    def _name(self, start: int) -> str:
-        return self._strings[start : self._strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
+    def _symbols(self, records: Iterable[tuple[int, int, int, int]]) -> Iterator[Symbol]:
+        strings, find = self._strings, self._strings.find
+        left = self._budget
+        for number, start, info, section in records:
+            end = find(b"\0", start, start + _MAX_NAME)
+            if end <= start:
+                continue
+            left -= end - start
+            if left < 0:
+                return
+            version, library = self._version(number)
+            name = strings[start:end].decode("utf-8", "backslashreplace")
+            yield Symbol(name, version, bool(section), info >> 4 == _STB_WEAK, library)
+
+    @property
+    def _budget(self) -> int:
+        """Bytes of names to make: linkers let names share their ends, liars let all be the longest."""
+        return 4 * len(self._strings) + (1 << 16)
 
     def _version(self, number: int) -> tuple[str | None, str | None]:
         if number >= len(self._indexes):
@@ -403,6 +422,7 @@ class _Dynamic:
         self._stream = stream
         self._loads = [one for one in segments if one.type == _PT_LOAD]
         self._tags: dict[str, list[int]] = {}
+        self._records_left = _MAX_VERSIONS
         size = file.structs.Elf_Dyn.sizeof()
         for number in range(min(segment.file_size // size, _MAX_DYNAMIC_TAGS)):
             tag = struct_parse(file.structs.Elf_Dyn, stream, stream_pos=segment.offset + number * size)
@@ -466,6 +486,9 @@ class _Dynamic:
         if count > _MAX_VERSIONS:
             raise _Damaged(f"the ELF file says that it has {count} symbol versions")
         for _ in range(count):
+            self._records_left -= 1
+            if self._records_left < 0:
+                raise _Damaged("the ELF file has more symbol versions than any")
             record = struct_parse(struct, self._stream, stream_pos=offset)
             yield {**record, "offset": offset}
             if record[following] == 0:
@@ -541,6 +564,7 @@ class _SymbolReader:
         offset, sections = self._unpack("QQ" if self._wide else "II", header, 32 if self._wide else 28)
         size, count, section_size, self._section_count = self._unpack("HHHH", header, 54 if self._wide else 42)
         self._sections = (sections, section_size)
+        self._links_left = _MAX_VERSIONS
         if count > _MAX_SEGMENTS:
             raise _Damaged(f"the ELF file says that it has {count} segments")
         self._loads: list[tuple[int, int, int]] = []
@@ -645,6 +669,9 @@ class _SymbolReader:
     def _links(self, address: int, count: int, layout: str, following: int) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield the address and fields of linked records, whose last field says how far off the next one is."""
         for _ in range(count):
+            self._links_left -= 1
+            if self._links_left < 0:
+                raise _Damaged("the ELF file has more symbol versions than any")
             record = self._mapped(address, following + 4)
             yield address, self._unpack(layout, record, 0)
             step = self._unpack("I", record, following)[0]
@@ -696,7 +723,10 @@ class _SymbolReader:
 
 
 def _name_in(strings: bytes, start: int) -> str:
-    return strings[start : strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
+    end = strings.find(b"\0", start, start + _MAX_STRING)
+    if end < 0:
+        raise _Damaged("a name in the ELF file has no end")
+    return strings[start:end].decode("utf-8", "backslashreplace")
 
 
 def _number(value: object, names: Mapping[str, int]) -> int:
