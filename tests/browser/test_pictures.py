@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from browser import subjects
+from manylambda.audits import Subject
 from manylambda.audits.anatomy import End, Need, anatomy
+from manylambda.audits.making import UNKNOWN
 from manylambda.render import linkage_graph
 from manylambda.render.treemap import Box, squarified
+from manylambda.target import Target
+from manylambda.tree import PackageTree
+from rules.packages import distribution, elf, files
 
 
 def need(needer: str, soname: str, end: End = "bundled", *, is_module: bool = False) -> Need:
@@ -127,3 +132,23 @@ def test_a_package_is_taken_apart() -> None:
     assert ends["_unreaching", "libused.so.1"] == "unreached"
     assert ends["libused", "libz.so.1"] == "shadowed"
     assert found.chains["used.libs/libused.so.1"] == (f"used/_copy0.{subjects.MODULE}", "used.libs/libused.so.1")
+
+
+def test_layers_and_mounted_folders_count_and_links_do_not() -> None:
+    layer = PackageTree(distribution("inlayer", "3.1", {"python/inlayer.py": "1\n"}, prefix="python/")[2:])
+    site = PackageTree(files({"extra.so": elf("plain.so")}, "mounted"))
+    subject = Subject(
+        PackageTree(files({"lib/libx.so.1": elf("plain.so"), "lib/libx.so": elf("plain.so")})),
+        Target.parse("python3.13-x86_64"),
+        layers=[layer],
+        mounts={"/var/lang/site/": site},
+        making=UNKNOWN._replace(linked=frozenset({"lib/libx.so"})),
+    )
+    paths = {file.path: (file.size, file.substance) for part in anatomy(subject).parts for file in part.files}
+    size = len(elf("plain.so"))
+    assert paths == {
+        "/opt/python/python/inlayer.py": (2, "python"),
+        "/var/lang/site/extra.so": (size, "native"),
+        "lib/libx.so.1": (size, "native"),
+        "lib/libx.so": (0, "native"),
+    }

@@ -86,9 +86,13 @@ def anatomy(subject: Subject) -> Anatomy:
 def _parts(subject: Subject) -> tuple[Part, ...]:
     files: dict[str, list[File]] = {}
     zipped: dict[str, int | None] = {}
+    # A link stands in the tree as what it leads to, but is a few bytes once Lambda has unpacked it.
+    links = subject.making.linked if subject.kind != "dir" else ()
     for path, entry, is_native in _placed(subject):
-        files.setdefault(entry.origin, []).append(File(path, entry.content.size, _substance(path, is_native=is_native)))
-        known, content = zipped.get(entry.origin, 0), entry.content
+        content = entry.content
+        size = 0 if path in links else content.size
+        files.setdefault(entry.origin, []).append(File(path, size, _substance(path, is_native=is_native)))
+        known = zipped.get(entry.origin, 0)
         if isinstance(content, Span) and subject.zipped_size is not None and known is not None:
             zipped[entry.origin] = known + content.compressed_size
         else:
@@ -108,6 +112,9 @@ def _parts(subject: Subject) -> tuple[Part, ...]:
 
 def _placed(subject: Subject) -> Iterator[tuple[str, Entry, bool]]:
     """Yield every file as a reader knows it, and whether it is native; all layers count, as they do for Lambda."""
+    for folder, tree in subject.mounts.items():
+        for entry in tree:
+            yield folder + entry.path, entry, folder + entry.path in subject.natives
     for layer in subject.layers:
         for entry in layer:
             yield LAYER_ROOT + entry.path, entry, LAYER_ROOT + entry.path in subject.natives

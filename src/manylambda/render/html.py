@@ -45,7 +45,7 @@ _OWN: Final = "files of the project"
 
 def audit(examination: Examination, *, path: str) -> str:
     """Return the page; of `path`, which is what the user named, only the last part is shown."""
-    subject, report = examination
+    subject, report = examination.subject, examination.report
     name = re.split(r"[\\/]", path.rstrip("/\\"))[-1]
     name = name if name not in {"", ".", ".."} else "the package"
     parts = anatomy(subject)
