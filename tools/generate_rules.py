@@ -27,8 +27,9 @@ _INTRODUCTION: Final = """\
 
 # Rules of the audit
 
-`manylambda build` audits every package before it is written, and `manylambda audit PATH -t TARGET` audits one that any tool
-made. A finding has a rule, a severity, a place, a message and a hint. `manylambda explain RULE` prints a rule's page.
+`manylambda build` audits every package before it is written, and `manylambda audit PATH -t TARGET` audits one that any
+tool made. A finding has a rule, a severity, a place, a message and a hint. `manylambda explain RULE` prints a rule's
+page, and `manylambda explain -` takes an error that is pasted.
 
 | severity | means |
 |---|---|
@@ -52,8 +53,9 @@ _FAMILIES: Final = (
     Family(
         "Loading",
         frozenset({"loading"}),
-        "A file that is none for the target at all is told once, by the first of `wrong-machine`, `foreign-binary`, `musl-linked` and\n"
-        "`abi-tag-mismatch` that it breaks; its libraries and symbol versions are then not asked for, as it never gets that far.\n",
+        "A file that is none for the target at all is told once, by the first of `wrong-machine`, `foreign-binary`,\n"
+        "`musl-linked` and `abi-tag-mismatch` that it breaks; its libraries and symbol versions are then not asked for,\n"
+        "as it never gets that far.\n",
     ),
     Family("Distributions", frozenset({"distributions"})),
     Family("Package", frozenset({"package", "handler"})),

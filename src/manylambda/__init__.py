@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from manylambda.errors import ManylambdaError
     from manylambda.pipeline.audit import audit
     from manylambda.pipeline.build import BuildResult, build
+    from manylambda.pipeline.explain import Explanation, explain
     from manylambda.pipeline.lock import LockResult, lock
     from manylambda.pipeline.package import Artifact, ShippedDistribution
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
@@ -30,6 +31,7 @@ __all__ = [
     "Architecture",
     "Artifact",
     "BuildResult",
+    "Explanation",
     "Finding",
     "GlibcVersion",
     "LockResult",
@@ -46,6 +48,7 @@ __all__ = [
     "all_targets",
     "audit",
     "build",
+    "explain",
     "load_settings",
     "lock",
     "plan",
@@ -56,6 +59,7 @@ _HOMES: Final = {
     "Architecture": "target",
     "Artifact": "pipeline.package",
     "BuildResult": "pipeline.build",
+    "Explanation": "pipeline.explain",
     "Finding": "audits",
     "GlibcVersion": "target",
     "LockResult": "pipeline.lock",
@@ -72,6 +76,7 @@ _HOMES: Final = {
     "all_targets": "target",
     "audit": "pipeline.audit",
     "build": "pipeline.build",
+    "explain": "pipeline.explain",
     "load_settings": "config",
     "lock": "pipeline.lock",
     "plan": "pipeline.plan",
