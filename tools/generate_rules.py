@@ -54,8 +54,8 @@ _FAMILIES: Final = (
         "Loading",
         frozenset({"loading"}),
         "A file that is none for the target at all is told once, by the first of `wrong-machine`, `foreign-binary`,\n"
-        "`musl-linked` and `abi-tag-mismatch` that it breaks; its libraries and symbol versions are then not asked for,\n"
-        "as it never gets that far.\n",
+        "`musl-linked` and `abi-tag-mismatch` that it breaks; its libraries and symbol versions are then not\n"
+        "asked for, as it never gets that far.\n",
     ),
     Family("Distributions", frozenset({"distributions"})),
     Family("Package", frozenset({"package", "handler"})),

@@ -164,7 +164,7 @@ def test_a_library_that_is_missing_names_who_needs_it(run: Run, tmp_path: Path) 
     package(tmp_path / "api.zip", installed("viewer", "3.1", {"viewer/core.abi3.so": needs}))
     text = ERROR + "libused.so.1: cannot open shared object file: No such file or directory"
     ran = run("explain", "-", "--package", "api.zip", "-t", "python3.13-x86_64", stdin=text)
-    assert "  in the package: `api.zip` shows it\n" in ran.stdout
+    assert "  in the package: `api.zip` shows it (viewer 3.1)\n" in ran.stdout
     assert "error[library-missing] viewer/core.abi3.so: " in ran.stdout
     assert "libused.so.1" in ran.stdout
 

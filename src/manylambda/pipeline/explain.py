@@ -205,6 +205,8 @@ def _tie(cause: Cause, examination: Examination, package: Path) -> Tie:
     distribution = subject.by_name.get(normalised(name)) if name else None
     about = distribution.name if distribution else None
     findings = tuple(_reasons(cause, report.findings, file, about))
+    if distribution is None and findings and findings[0].distribution is not None:
+        distribution = subject.by_name.get(findings[0].distribution)
     path = cause.values.get("path", "")
     if findings:
         says = f"`{package.name}` shows it"
@@ -225,7 +227,7 @@ def _tie(cause: Cause, examination: Examination, package: Path) -> Tie:
     return Tie(
         findings=findings,
         file=subject.shown(file) if file else None,
-        distribution=about,
+        distribution=distribution.name if distribution else None,
         version=distribution.version if distribution else None,
         says=says,
     )
