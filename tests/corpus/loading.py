@@ -331,11 +331,12 @@ LOADING: Final = (
         (error("library-missing", GMPY2, "needs `libmpc-93977c64.so.3.4.1`"),),
     ),
     Case(
-        "bundled library renamed that Python code may load first",
+        "bundled library renamed, in a distribution with code for Windows",
         X13,
         ("pyzmq",),
         renamed("pyzmq.libs/libzmq*", "-2f02442c", ""),
-        (warning("library-missing", ZMQ, "lies in `pyzmq.libs/libzmq.so.5.2.5`"),),
+        (error("library-missing", ZMQ, "lies in `pyzmq.libs/libzmq.so.5.2.5`"),),
+        fault="`windll.LoadLibrary` in Python code for Windows is taken for a sign that the library is loaded first",
     ),
     Case(
         "soname that a module needs renamed",
@@ -363,11 +364,12 @@ LOADING: Final = (
         ),
     ),
     Case(
-        "RPATH taken away where Python code may load the library first",
+        "RPATH taken away, in a distribution with code for Windows",
         X13,
         ("pyzmq",),
         edited(ZMQ, tag(15, 21)),
-        (warning("library-missing", ZMQ, "where the loader does not look"),),
+        (error("library-missing", ZMQ, "where the loader does not look"),),
+        fault="`windll.LoadLibrary` in Python code for Windows is taken for a sign that the library is loaded first",
     ),
     Case(
         "RPATH that leads elsewhere",
