@@ -202,6 +202,28 @@ def test_the_file_may_lie_in_a_layer(run: Run, tmp_path: Path) -> None:
     assert [one["rule"] for one in cause["in_package"]["findings"]] == ["foreign-binary"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unable to import module 'main': No module named 'main'",
+        "[ERROR] Runtime.HandlerNotFound: Handler 'run' missing on module 'app'",
+    ],
+)
+def test_a_handler_that_is_not_found_is_looked_for_in_the_package(run: Run, tmp_path: Path, text: str) -> None:
+    package(tmp_path / "api.zip", {"app.py": "def handler(event, context): pass\n"})
+    out = run("explain", "-", "--package", "api.zip", "-t", "python3.13-arm64", stdin=text).stdout
+    assert "in the package: `api.zip` shows it\n    error[handler-missing]" in out
+
+
+def test_a_glibc_that_is_too_new_is_tied_to_its_file(run: Run, tmp_path: Path) -> None:
+    native = (ELF / "glibc_2_34.so").read_bytes()
+    package(tmp_path / "api.zip", installed("fastthing", "2.5", {"fastthing/_fast.abi3.so": native}))
+    text = "/lib64/libc.so.6: version `GLIBC_2.34' not found (required by /var/task/fastthing/_fast.abi3.so)"
+    out = run("explain", "-", "--package", "api.zip", "-t", "python3.11-x86_64", stdin=text).stdout
+    assert "`api.zip` shows it (fastthing 2.5)\n    error[glibc-too-new] fastthing/_fast.abi3.so: " in out
+    assert "manylambda build -t python3.12-x86_64\n" in out
+
+
 def test_a_rule_with_a_package_shows_its_findings(run: Run, tmp_path: Path) -> None:
     package(tmp_path / "api.zip", {"app.py": "", "json.py": ""})
     out = run("explain", "stdlib-shadowed", "--package", "api.zip", "-t", "python3.13-arm64").stdout

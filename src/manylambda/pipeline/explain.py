@@ -91,7 +91,8 @@ def explain(
         found = causes.find(pieces, target=target, package=_quoted(package) if package else "PACKAGE")
     ties: tuple[Tie, ...] = ()
     if package is not None and target is not None and found.causes:
-        examination = examine(package, target, layers=layers, offline=True, progress=progress)
+        handler = next(filter(None, map(_handler, found.causes)), None)
+        examination = examine(package, target, layers=layers, handler=handler, offline=True, progress=progress)
         ties = tuple(_tie(cause, examination, package) for cause in found.causes)
     told = "-".join(part for part in (found.runtime, found.architecture) if part)
     return Explanation(None, found.causes, ties, _named(package), str(target) if target else told or None, found.lines)
@@ -233,6 +234,13 @@ def _tie(cause: Cause, examination: Examination, package: Path) -> Tie:
     )
 
 
+def _handler(cause: Cause) -> str | None:
+    """Return the handler that Lambda did not find, as far as the error tells it."""
+    if cause.rules[:1] != ("handler-missing",) or "module" not in cause.values:
+        return None
+    return f"{cause.values['module']}.{cause.values.get('name', 'handler')}"
+
+
 def _file(cause: Cause, subject: Subject) -> str | None:
     """Return the file that the error names, by absolute path: as it is named, or wherever its path ends alike."""
     path = cause.values.get("path")
@@ -257,6 +265,8 @@ def _reasons(
 
     def nearness(one: Finding) -> int:
         path = one.path or ""
+        if one.rule == "handler-missing":  # there is but one handler
+            return 1
         if file is not None and file.endswith("/" + path.lstrip("/")):
             return 0
         if any(name in one.message for name in names):
