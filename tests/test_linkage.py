@@ -8,7 +8,17 @@ import pytest
 
 from manylambda import elf
 from manylambda.elf import ElfFile, NativeFile
-from manylambda.linkage import Link, Linkage, ModuleFile, Outcome, VersionFault, imports_tag, module_file, resolve
+from manylambda.linkage import (
+    Link,
+    Linkage,
+    ModuleFile,
+    Outcome,
+    Scopes,
+    VersionFault,
+    imports_tag,
+    module_file,
+    resolve,
+)
 from manylambda.target import Target
 
 DATA = Path(__file__).parent / "elf" / "data"
@@ -170,10 +180,13 @@ def test_symbols_are_looked_up_among_what_any_process_has_loaded() -> None:
         }
     )
     assert linkage.roots == (MODULE, other, alone)
-    assert linkage.scope(MODULE) == {MODULE, first, second}
-    assert linkage.scope(second) == {MODULE, other, first, second}
-    assert linkage.scope(alone) == {alone}
-    assert linkage.scope("/var/task/none.so") == frozenset()
+    scopes = Scopes(linkage)
+    assert scopes.files(MODULE) == {MODULE, first, second}
+    assert scopes.files(second) == {MODULE, other, first, second}
+    assert scopes.roots(second) == {MODULE, other}
+    assert scopes.files(alone) == {alone}
+    assert [link.soname for link in scopes.outside([MODULE, alone])] == ["libnone.so"]
+    assert scopes.files("/var/task/none.so") == frozenset()
 
 
 def test_a_version_above_the_runtime_is_a_fault_and_one_at_it_is_none() -> None:

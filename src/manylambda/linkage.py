@@ -70,40 +70,45 @@ class Linkage(NamedTuple):
     roots: tuple[str, ...] = ()
     """The files that were loaded first in a process of their own: every module, and what no other file leads to."""
 
-    def scope(self, path: str) -> frozenset[str]:
-        """Return the files of the package in which symbols of `path` are looked up, itself included.
 
-        In any process that loads it: `path`'s roots, their libraries and the libraries of those. Empty for a file that
-        nothing loads.
-        """
-        roots = self._reached({path}, self._users).intersection(self.roots)
-        return self._reached(roots, self._libraries) if roots else frozenset()
+class Scopes:
+    """Where the loader looks symbols up: for each file, among the files that any process which loads it has loaded."""
 
-    @property
-    def _libraries(self) -> Mapping[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for link in self.links:
-            if link.provider is not None and link.outcome is Outcome.BUNDLED:
-                found.setdefault(link.needer, set()).add(link.provider)
-        return found
+    def __init__(self, linkage: Linkage) -> None:
+        """Look at who loads whom."""
+        self._roots = frozenset(linkage.roots)
+        self._libraries: dict[str, set[str]] = {}
+        self._users: dict[str, set[str]] = {}
+        self._outside: dict[str, list[Link]] = {}
+        for link in linkage.links:
+            if link.outcome is Outcome.BUNDLED and link.provider is not None:
+                self._libraries.setdefault(link.needer, set()).add(link.provider)
+                self._users.setdefault(link.provider, set()).add(link.needer)
+            else:
+                self._outside.setdefault(link.needer, []).append(link)
 
-    @property
-    def _users(self) -> Mapping[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for needer, providers in self._libraries.items():
-            for provider in providers:
-                found.setdefault(provider, set()).add(needer)
-        return found
+    def roots(self, path: str) -> frozenset[str]:
+        """Return the files that are loaded first where `path` is loaded; empty for a file that nothing loads."""
+        return _reached({path}, self._users) & self._roots
 
-    @staticmethod
-    def _reached(start: Iterable[str], graph: Mapping[str, set[str]]) -> frozenset[str]:
-        found = set(start)
-        waiting = list(found)
-        while waiting:
-            new = graph.get(waiting.pop(), set()) - found
-            found |= new
-            waiting += new
-        return frozenset(found)
+    def files(self, path: str) -> frozenset[str]:
+        """Return the files of the package that are looked through for `path`: its roots and their libraries."""
+        return _reached(self.roots(path), self._libraries)
+
+    def outside(self, files: Iterable[str]) -> Iterator[Link]:
+        """Yield the needs of `files` that no file of the package serves."""
+        for path in files:
+            yield from self._outside.get(path, ())
+
+
+def _reached(start: Iterable[str], graph: Mapping[str, set[str]]) -> frozenset[str]:
+    found = set(start)
+    waiting = list(found)
+    while waiting:
+        new = graph.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return frozenset(found)
 
 
 class ModuleFile(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.elf import ElfFile, ForeignFile, Malformed, symbol_table
-from manylambda.linkage import Outcome, fits, imports_tag, is_loadable, module_file, musl_sign
+from manylambda.linkage import Outcome, Scopes, fits, imports_tag, is_loadable, module_file, musl_sign
 from manylambda.rules.requirements import required_name
 from manylambda.tree import open_content, read_content
 
@@ -228,14 +228,19 @@ def symbol_undefined(subject: Subject) -> Iterator[Finding]:
 
     CPython binds every symbol when it loads a module (RTLD_NOW), so one that is never called fails the import as well.
     """
-    definitions = _Definitions(subject)
-    for path, names in _suspects(subject).items():
-        unresolved = _unresolved(definitions, path, names)
-        api = {name: minors for name in unresolved if (minors := _interpreters_with(name))}
+    suspects = _suspects(subject)
+    if not suspects:
+        return
+    from manylambda.audits.symbols import interpreters_with
+
+    process = _Process(subject)
+    for path, names in suspects.items():
+        unresolved = _unresolved(process, path, names)
+        api = {name: minors for name in unresolved if (minors := interpreters_with(name))}
         if api:
-            yield _api_finding(definitions, path, api)
+            yield _api_finding(process, path, api)
         if others := sorted(unresolved.difference(api)):
-            yield _undefined_finding(definitions, path, others)
+            yield _undefined_finding(process, path, others)
 
 
 def cpu_level_too_high(subject: Subject) -> Iterator[Finding]:
@@ -316,32 +321,33 @@ def _suspects(subject: Subject) -> dict[str, set[str]]:
     return found
 
 
-def _unresolved(definitions: _Definitions, path: str, names: set[str]) -> set[str]:
+def _unresolved(process: _Process, path: str, names: set[str]) -> set[str]:
     """Return which of `names` nothing defines in any process that loads the file.
 
     Where part of what it is loaded with is not known (a library that is missing, one of the runtime without a table)
     only names of CPython's API are certain: no library defines those.
     """
-    from manylambda.audits.symbols import library_names
+    from manylambda.audits.symbols import interpreters_with, library_names
 
-    subject = definitions.subject
-    scope = subject.linkage.scope(path)
-    table = _symbols_of(subject, path, relocations=True) if scope else None
+    scope = process.scopes.files(path)
+    if not scope:
+        return set()
+    left = set(names)
+    known = True
+    for link in process.scopes.outside(scope):
+        there = library_names(link.soname, process.subject.target) if link.outcome is Outcome.PROVIDED else None
+        known = known and there is not None
+        left.difference_update(there or ())
+    if not known:
+        left = {name for name in left if interpreters_with(name)}
+    table = _symbols_of(process.subject, path, relocations=True) if left else None
     if table is None:
         return set()
-    left = names.intersection(symbol.name for symbol in table.undefined())
-    known = True
-    for link in subject.linkage.links:
-        if left and link.needer in scope and link.outcome is not Outcome.BUNDLED:
-            there = library_names(link.soname, subject.target) if link.outcome is Outcome.PROVIDED else None
-            known = known and there is not None
-            left.difference_update(there or ())
-    if not known:
-        left = {name for name in left if _interpreters_with(name)}
+    left.intersection_update(symbol.name for symbol in table.undefined())
     for other in sorted(scope - {path}) if left else ():
-        defined = definitions.of(other)
+        defined = process.defined(other)
         if defined is None:
-            return {name for name in left if _interpreters_with(name)}
+            return {name for name in left if interpreters_with(name)}
         left -= defined
     return left
 
@@ -354,30 +360,25 @@ def _symbols_of(subject: Subject, path: str, *, relocations: bool = False) -> Sy
         return symbol_table(stream, relocations=relocations)
 
 
-class _Definitions:
-    """The names that files define, each file read once and only when asked for."""
+class _Process:
+    """What files find in the process that loads them; each file is read once, and only when asked for."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self._known: dict[str, frozenset[str] | None] = {}
+        self.scopes = Scopes(subject.linkage)
+        self._defined: dict[str, frozenset[str] | None] = {}
 
-    def of(self, path: str) -> frozenset[str] | None:
+    def defined(self, path: str) -> frozenset[str] | None:
         """Return the names that a file of the package defines; None where they cannot be read."""
-        if path not in self._known:
+        if path not in self._defined:
             table = _symbols_of(self.subject, path)
-            self._known[path] = None if table is None else table.defined
-        return self._known[path]
+            self._defined[path] = None if table is None else table.defined
+        return self._defined[path]
 
 
-def _interpreters_with(name: str) -> tuple[tuple[int, int], ...]:
-    from manylambda.audits.symbols import interpreters_with
-
-    return interpreters_with(name)
-
-
-def _api_finding(definitions: _Definitions, path: str, names: Mapping[str, Sequence[tuple[int, int]]]) -> Finding:
+def _api_finding(process: _Process, path: str, names: Mapping[str, Sequence[tuple[int, int]]]) -> Finding:
     """Tell of names that another CPython than the target's exports."""
-    subject = definitions.subject
+    subject = process.subject
     python = subject.target.python
     later = [min(newer) for minors in names.values() if (newer := [minor for minor in minors if minor > python])]
     earlier = [max(minors) for minors in names.values() if max(minors) < python]
@@ -393,18 +394,18 @@ def _api_finding(definitions: _Definitions, path: str, names: Mapping[str, Seque
     return _finding(
         subject,
         "symbol-undefined",
-        _undefined_severity(definitions, path, worst=Severity.WARNING if backported else Severity.ERROR),
+        _undefined_severity(process, path, worst=Severity.WARNING if backported else Severity.ERROR),
         path,
         f"needs {_quoted(sorted(names))} of CPython, which {_dotted(python)} does not export ({'; '.join(told)})",
         hint,
     )
 
 
-def _undefined_finding(definitions: _Definitions, path: str, names: Sequence[str]) -> Finding:
+def _undefined_finding(process: _Process, path: str, names: Sequence[str]) -> Finding:
     from manylambda.audits.symbols import library_with
 
-    subject = definitions.subject
-    given = _may_be_given(definitions, path, names)
+    subject = process.subject
+    given = _may_be_given(process, path, names)
     library = library_with(names[0])
     message = f"needs {_quoted(names)}, which none of the libraries it loads defines"
     if given:
@@ -417,37 +418,34 @@ def _undefined_finding(definitions: _Definitions, path: str, names: Sequence[str
     else:
         hint = "its parts come from different builds, or it was linked without a library: choose another release"
     worst = Severity.WARNING if given else Severity.ERROR
-    return _finding(
-        subject, "symbol-undefined", _undefined_severity(definitions, path, worst=worst), path, message, hint
-    )
+    return _finding(subject, "symbol-undefined", _undefined_severity(process, path, worst=worst), path, message, hint)
 
 
-def _undefined_severity(definitions: _Definitions, path: str, *, worst: Severity) -> Severity:
+def _undefined_severity(process: _Process, path: str, *, worst: Severity) -> Severity:
     """Return `worst` for what an import loads; a plug-in may get its symbols from whatever loads it."""
-    subject = definitions.subject
-    roots = subject.linkage.scope(path).intersection(subject.linkage.roots)
-    imported = any(_is_imported(definitions, root) for root in sorted(roots))
+    subject = process.subject
+    imported = any(_is_imported(process, root) for root in sorted(process.scopes.roots(path)))
     return _severity(subject, path, worst=worst if imported else Severity.NOTE)
 
 
-def _is_imported(definitions: _Definitions, path: str) -> bool:
+def _is_imported(process: _Process, path: str) -> bool:
     """Whether a file is an extension module: a bare `name.so` may be a plug-in of anything."""
     module = module_file(basename(path))
     if module is None:
         return False
-    return module.tag != "" or f"PyInit_{module.module}" in (definitions.of(path) or ())
+    return module.tag != "" or f"PyInit_{module.module}" in (process.defined(path) or ())
 
 
-def _may_be_given(definitions: _Definitions, path: str, names: Sequence[str]) -> bool:
+def _may_be_given(process: _Process, path: str, names: Sequence[str]) -> bool:
     """Whether a library that Python code loads by hand may have made its symbols known to all (RTLD_GLOBAL)."""
-    subject = definitions.subject
+    subject = process.subject
     family = _family(subject, path)
     if not _family_loads_by_hand(subject, family):
         return False
     left = set(names)
     for other, _ in _loaded(subject):
         if left and other != path and (subject.distribution_of(other) or PROJECT) in family:
-            left -= definitions.of(other) or frozenset()
+            left -= process.defined(other) or frozenset()
     return not left
 
 
