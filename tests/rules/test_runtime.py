@@ -46,6 +46,8 @@ def test_runtime_shadowed_by_what_the_rest_of_it_does_not_accept() -> None:
     assert messages(X86, urllib3) == []
     assert len(messages(X86, distribution("urllib3", "2.2.0"))) == 1
     assert messages(OLD, distribution("urllib3", "1.26.20")) == []
+    ((severity, *_),) = messages(X86, distribution("python-dateutil", "4.0.0", {"dateutil/__init__.py": ""}))
+    assert severity == "note", "its range is declared, but nothing is known to fail"
 
 
 def test_a_whole_sdk_of_ones_own_is_resolved_together() -> None:

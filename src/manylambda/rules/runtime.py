@@ -23,6 +23,10 @@ _INTERFACE_BEFORE_3_9: Final = (
     "bootstrap", "lambda_runtime_client", "lambda_runtime_exception", "lambda_runtime_marshaller", "runtime_client"
 )  # fmt: skip
 
+_KNOWN_TO_BREAK: Final = frozenset({"botocore", "s3transfer", "urllib3"})
+"""Reported to fail, as with `DEFAULT_CIPHERS`. Of others only the declared ranges differ: python-dateutil 4, say, comes
+with every pandas, and a function that never asks the runtime for boto3 need not care."""
+
 
 def runtime_shadowed(subject: Subject) -> Iterator[Finding]:
     """Find what hides the runtime's own modules: harmless, unless the rest of the runtime does not fit to it."""
@@ -61,7 +65,7 @@ def _unfit(subject: Subject, own: dict[str, Distribution]) -> Iterator[Finding]:
                 continue
             yield Finding(
                 rule="runtime-shadowed",
-                severity=Severity.WARNING,
+                severity=Severity.WARNING if needed.name in _KNOWN_TO_BREAK else Severity.NOTE,
                 path=each.dist_info,
                 distribution=each.name,
                 message=f"{each.version} takes the place of the runtime's, and the runtime's `{name}` ({version} when "
