@@ -38,7 +38,7 @@ WHEEL = wheel_parts(
 )
 
 # A folder for each example would cost more than the audit; the file is written anew each time.
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def audited(path: Path, data: bytes) -> Report | None:

@@ -122,3 +122,39 @@ def test_thousands_of_requirements_are_judged_in_seconds(tmp_path: Path) -> None
     result = audited(tmp_path, [Part(name=f"{INFO}/METADATA".encode(), data=text.encode())])
     assert "distribution-missing" in result["rules"]
     assert result["seconds"] < 20
+
+
+def metadata(name: str, lines: str = "") -> Part:
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{lines}"
+    return Part(name=f"{name}-1.dist-info/METADATA".encode(), data=text.encode())
+
+
+@pytest.mark.xfail(run=False, reason="a minute: each file is compared with each RECORD that lists it")
+def test_many_records_of_the_same_files_are_judged_in_seconds(tmp_path: Path) -> None:
+    rows = "".join(f"m{number}.py,sha256=x,1\n" for number in range(500)).encode()
+    parts = [Part(name=b"m%d.py" % number, data=b"1") for number in range(500)]
+    for number in range(500):
+        parts.append(metadata(f"x{number}"))
+        parts.append(Part(name=f"x{number}-1.dist-info/RECORD".encode(), data=rows))
+    assert audited(tmp_path, parts)["seconds"] < 20
+
+
+@pytest.mark.xfail(run=False, reason="a minute: markers are parsed anew for each extra, again and again")
+def test_extras_that_ask_for_one_another_are_followed_in_seconds(tmp_path: Path) -> None:
+    parts = [
+        metadata(
+            f"d{one}",
+            "".join(
+                f"Requires-Dist: d{other}[e{one},e{other}]\nRequires-Dist: d{other}[f{one}]; extra == 'e{other}'\n"
+                for other in range(60)
+            ),
+        )
+        for one in range(60)
+    ]
+    assert audited(tmp_path, parts)["seconds"] < 20
+
+
+@pytest.mark.xfail(run=False, reason="0.5 GB and 8 s for 2 MB of source, of which 16 are parsed")
+def test_a_handler_in_a_large_module_is_looked_for_in_seconds(tmp_path: Path) -> None:
+    source = "".join(f"x{number} = 1\n" for number in range(1_000_000))
+    assert audited(tmp_path, [Part(name=b"app.py", data=source.encode())])["seconds"] < 20
