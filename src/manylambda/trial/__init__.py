@@ -1,0 +1,1 @@
+"""Trials: a package imported and invoked in an execution environment, by one of several engines."""

@@ -1,0 +1,1 @@
+"""The engines: each makes an execution environment in its own way."""
