@@ -109,7 +109,13 @@ def error_of(stderr: str) -> str:
         ),
         (
             ["audit", ".", "-t", "python4-arm64"],
-            "error: `python4-arm64` is not a target\n\nhint: did you mean `python3.14-arm64` or `python3.9-arm64`?\n",
+            "error: `--target`: `python4-arm64` is not a target\n\n"
+            "hint: did you mean `python3.14-arm64` or `python3.9-arm64`?\n",
+        ),
+        (
+            ["audit", "x.zip"],
+            "error: no target is given\n\n"
+            'hint: name one, such as `-t python3.13-arm64`, or `targets = ["python3.13-arm64"]`\n',
         ),
     ],
 )
@@ -124,7 +130,6 @@ def test_a_wrong_request(run: Run, tmp_path: Path, arguments: list[str], said: s
         ([], "manylambda: error: the following arguments are required: COMMAND"),
         (["bake"], "manylambda: error: argument COMMAND: invalid choice: 'bake'"),
         (["build", "--format", "xml"], "manylambda build: error: argument --format: invalid choice: 'xml'"),
-        (["audit", "x.zip"], "manylambda audit: error: the following arguments are required: -t/--target"),
         (["build", "--frobnicate"], "manylambda: error: unrecognized arguments: --frobnicate"),
     ],
 )
