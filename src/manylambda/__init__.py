@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from manylambda._version import __version__
-    from manylambda.audits import Finding, Report, Severity
+    from manylambda.audits import Finding, Ignore, Report, Severity
     from manylambda.config import Settings, load_settings
     from manylambda.errors import ManylambdaError
     from manylambda.pipeline.audit import audit
@@ -34,6 +34,7 @@ __all__ = [
     "Explanation",
     "Finding",
     "GlibcVersion",
+    "Ignore",
     "LockResult",
     "ManylambdaError",
     "PlannedDistribution",
@@ -62,6 +63,7 @@ _HOMES: Final = {
     "Explanation": "pipeline.explain",
     "Finding": "audits",
     "GlibcVersion": "target",
+    "Ignore": "audits",
     "LockResult": "pipeline.lock",
     "ManylambdaError": "errors",
     "PlannedDistribution": "pipeline.plan",
