@@ -5,6 +5,7 @@ edited or half-written file is noticed, never believed.
 
     <root>/CACHEDIR.TAG, .gitignore
     <root>/v1/wheels/<aa>/<sha256>/<filename>      whole files only: they arrive by rename
+    <root>/v1/blobs/sha256/<aa>/<sha256>           parts of container images, shared by all that have them
     <root>/v1/facts/<kind>-<version>/<aa>/<key>    a checksum line, then one JSON document
     <root>/v1/incoming/                            partial files, locks; swept when a day old
 """
@@ -66,6 +67,11 @@ class Cache:
             raise FetchError(f"a file has an unsafe name: `{filename!r}`")
         return self._base / "wheels" / sha256[:2] / sha256 / filename
 
+    def blob_path(self, sha256: str) -> Path:
+        """Give where a part of a container image lies, whether or not it does; `sha256` is 64 hexadecimal digits."""
+        assert re.fullmatch(r"[0-9a-f]{64}", sha256)
+        return self._base / "blobs" / "sha256" / sha256[:2] / sha256
+
     @staticmethod
     def verify(path: Path, sha256: str) -> bool:
         """Say whether a file is there and has this hash."""
@@ -116,6 +122,10 @@ class Cache:
     def keep(self, temporary: Path, sha256: str, filename: str) -> Path:
         """Move a whole, verified file to its place, at once or not at all. Raises OSError."""
         return _move(temporary, self.wheel_path(sha256, filename))
+
+    def keep_blob(self, temporary: Path, sha256: str) -> Path:
+        """Move a whole, verified part of a container image to its place. Raises OSError."""
+        return _move(temporary, self.blob_path(sha256))
 
     @contextlib.contextmanager
     def writing(self, label: str) -> Iterator[None]:

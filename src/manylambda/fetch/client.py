@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CHUNK: Final = 128 * 1024
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MOST_REDIRECTS: Final = 10
-_MAY_PASS: Final = frozenset({408, 425, 429})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+MOST_REDIRECTS: Final = 10
+MAY_PASS: Final = frozenset({408, 425, 429})
 """Statuses below 500 after which the same request may succeed."""
 
 
@@ -92,7 +92,7 @@ class StatusError(FetchError):
 
 
 class TransientError(Exception):
-    """An attempt failed in a way that may pass; never leaves this package."""
+    """An attempt failed in a way that may pass; never leaves `Client.persist`."""
 
     def __init__(self, reason: str, *, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -177,15 +177,37 @@ class Client:
 
         Raises TransientError for what may pass and FetchError for what will not.
         """
+        with self._running_until_done(what, url, lambda: self._follow(what, url, headers)) as (response, address):
+            self._judge(what, address, response)
+            yield response, address
+
+    @contextlib.contextmanager
+    def send(
+        self, what: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Iterator[BaseHTTPResponse]:
+        """Send one request without a login of ours and give the response, whatever its status; follow nothing.
+
+        For protocols that have logins and redirects of their own. Raises TransientError for a failure of the transport
+        that may pass and FetchError for one that will not.
+        """
+        with self._running_until_done(what, url, lambda: (self._send(url, headers, method, body), url)) as (
+            response,
+            _,
+        ):
+            yield response
+
+    @contextlib.contextmanager
+    def _running_until_done(
+        self, what: str, url: str, begin: Callable[[], tuple[BaseHTTPResponse, str]]
+    ) -> Iterator[tuple[BaseHTTPResponse, str]]:
         import urllib3
 
         response: BaseHTTPResponse | None = None
         try:
-            response, address = self._follow(what, url, headers)
+            response, address = begin()
             with self._lock:
                 self._running.add(response)
             self.check()
-            self._judge(what, address, response)
             yield response, address
         except urllib3.exceptions.HTTPError as error:
             self._explain(what, url, error)
@@ -224,10 +246,10 @@ class Client:
             )
             response = self._send(address, {**headers, **login})
             location = response.headers.get("Location")
-            if response.status in _REDIRECTS and location:
+            if response.status in REDIRECTS and location:
                 response.close()
                 redirects += 1
-                if redirects > _MOST_REDIRECTS:
+                if redirects > MOST_REDIRECTS:
                     raise FetchError(self._credentials.redact(f"{what} is redirected in circles: `{url}`"))
                 target = urljoin(address, location)
                 scheme = urlsplit(target).scheme
@@ -246,7 +268,9 @@ class Client:
             else:
                 return response, address
 
-    def _send(self, url: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
+    def _send(
+        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+    ) -> BaseHTTPResponse:
         import urllib3
 
         settings = self.settings
@@ -254,8 +278,9 @@ class Client:
             bare = strip_userinfo(url)
             pool = self._pool(bare)
             return pool.request(
-                "GET",
+                method,
                 bare,
+                body=body,
                 headers={"User-Agent": "manylambda", **headers},
                 redirect=False,
                 retries=False,
@@ -266,17 +291,12 @@ class Client:
             raise FetchError(f"not an address that can be fetched: `{self._credentials.redact(url)}`") from error
 
     def _judge(self, what: str, url: str, response: BaseHTTPResponse) -> None:
-        import http.client
-
         status = response.status
         if status in {200, 206, 416}:
             return
-        # The phrase of the standard: what a server writes there could be anything, and would reach a terminal.
-        reason = f"{status} {http.client.responses.get(status, '')}".strip()
-        if status >= 500 or status in _MAY_PASS:
-            raise TransientError(
-                f"the server answered {reason}", wait=_retry_after(response.headers.get("Retry-After"))
-            )
+        reason = reason_of(status)
+        if status >= 500 or status in MAY_PASS:
+            raise TransientError(f"the server answered {reason}", wait=retry_after(response.headers.get("Retry-After")))
         shown = self._credentials.redact(url)
         match status:
             case 401 | 403 | 407:
@@ -429,8 +449,15 @@ def _proxy(scheme: str, netloc: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Read `Retry-After`: seconds, or a date."""
+def reason_of(status: int) -> str:
+    """Name a status by the phrase of the standard: what a server writes there could be anything, on a terminal too."""
+    import http.client
+
+    return f"{status} {http.client.responses.get(status, '')}".strip()
+
+
+def retry_after(value: str | None) -> float | None:
+    """Read `Retry-After` (seconds, or a date) as seconds from now; None where it says nothing."""
     if value is None:
         return None
     if value.strip().isdecimal():

@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from manylambda.errors import FetchError, HashMismatch, NotCached
@@ -16,7 +16,8 @@ from manylambda.fetch.cache import hash_file, unique_name
 from manylambda.fetch.client import Client, HttpSettings, StatusError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from urllib3 import BaseHTTPResponse
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from manylambda.fetch.cache import Cache
     from manylambda.fetch.credentials import Credentials
     from manylambda.progress import Progress, Task
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 
 _MIB: Final = 1024 * 1024
 _POINTER: Final = "address"
@@ -164,87 +168,158 @@ def _copy(download: Download, source: Path, cache: Cache) -> Path:
 def _fetch_remote(
     downloads: Sequence[Download], cache: Cache, credentials: Credentials, progress: Progress, settings: HttpSettings
 ) -> dict[Download, Path]:
+    with Client(settings, credentials) as client:
+
+        def fetch(download: Download) -> Path:
+            task = progress.task("fetch", download.filename, download.size)
+            try:
+                return _fetch_one(download, client, cache, credentials, task)
+            finally:
+                task.finish()
+
+        # Largest first, so that no long one is left alone at the end; unknown sizes may be the longest of all.
+        waiting = sorted(downloads, key=lambda one: (one.size is not None, -(one.size or 0), one.filename))
+        return dict(zip(waiting, in_threads(client, fetch, waiting), strict=True))
+
+
+def in_threads(client: Client, work: Callable[[_A], _T], items: Sequence[_A]) -> list[_T]:
+    """Do work with the connections of a client, several at a time, and give the results in the order of the items.
+
+    When one fails, the others are given up and its error is raised.
+    """
     import queue
     import threading
 
-    # Largest first, so that no long one is left alone at the end; unknown sizes may be the longest of all.
-    waiting = sorted(downloads, key=lambda one: (one.size is None, one.size or 0, one.filename))
-    outcomes: queue.SimpleQueue[tuple[Download, Path | BaseException]] = queue.SimpleQueue()
-    paths: dict[Download, Path] = {}
-    with Client(settings, credentials) as client:
+    waiting = list(enumerate(items))[::-1]
+    outcomes: queue.SimpleQueue[tuple[int, _T | None, BaseException | None]] = queue.SimpleQueue()
+    results: dict[int, _T] = {}
 
-        def work() -> None:
-            while True:
-                try:
-                    download = waiting.pop()
-                except IndexError:
-                    return
-                try:
-                    outcomes.put((download, _Transfer(download, client, cache, credentials).run(progress)))
-                except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for it
-                    outcomes.put((download, error))
-                    return
+    def run() -> None:
+        while True:
+            try:
+                number, item = waiting.pop()
+            except IndexError:
+                return
+            try:
+                client.check()
+                outcomes.put((number, work(item), None))
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for it
+                outcomes.put((number, None, error))
+                return
 
-        # Daemons, unlike those of an executor: after Ctrl-C nobody wants to wait for a silent server.
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(settings.connections, len(downloads)))]
+    # Daemons, unlike those of an executor: after Ctrl-C nobody wants to wait for a silent server.
+    count = min(client.settings.connections, len(items))
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        while len(results) < len(items):
+            # A bounded wait, because on Windows an unbounded one does not hear Ctrl-C.
+            with contextlib.suppress(queue.Empty):
+                number, result, error = outcomes.get(timeout=0.5)
+                if error is not None:
+                    raise error
+                results[number] = cast("_T", result)
+    except BaseException:
+        client.abort()
+        raise
+    finally:
+        deadline = time.monotonic() + 2.0
         for thread in threads:
-            thread.start()
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return [results[number] for number in range(len(items))]
+
+
+def _fetch_one(download: Download, client: Client, cache: Cache, credentials: Credentials, task: Task) -> Path:
+    label = f"`{download.filename}`"
+
+    @contextlib.contextmanager
+    def ask(headers: Mapping[str, str]) -> Iterator[BaseHTTPResponse]:
+        with client.get(label, download.url, headers) as (response, _):
+            yield response
+
+    transfer = Transfer(Source(label, download.url, download.sha256, download.size, ask), client, task)
+    sha256 = download.sha256
+    with cache.writing(download.filename):
         try:
-            while len(paths) < len(downloads):
-                # A bounded wait, because on Windows an unbounded one does not hear Ctrl-C.
-                with contextlib.suppress(queue.Empty):
-                    download, outcome = outcomes.get(timeout=0.5)
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-                    paths[download] = outcome
-        except BaseException:
-            client.abort()
+            if sha256 is None:
+                return _fetch_unknown(download, transfer, cache, credentials)
+            path = cache.wheel_path(sha256, download.filename)
+            return transfer.locked(
+                cache,
+                find=lambda: path if _is_there(path, download.size) else None,
+                keep=lambda partial: cache.keep(partial, sha256, download.filename),
+            )
+        except WrongBytes as error:
+            raise _mismatch(download, error.sha256, credentials.redact(download.url)) from None
+        except StatusError as error:
+            if error.status in {404, 410} and sha256 is not None:
+                error.hint = f"{error.hint}; `manylambda lock` finds what the index has now"
             raise
-        finally:
-            deadline = time.monotonic() + 2.0
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-    return paths
 
 
-class _Transfer:
+def _fetch_unknown(download: Download, transfer: Transfer, cache: Cache, credentials: Credentials) -> Path:
+    """Fetch a file nobody knows the hash of, and remember what came for a later `--offline`."""
+    temporary = cache.incoming(unique_name())
+    try:
+        with _Partial(temporary) as partial:
+            transfer.fill(partial)
+            sha256 = partial.sha256
+        path = cache.keep(temporary, sha256, download.filename)
+    finally:
+        temporary.unlink(missing_ok=True)
+    cache.write_facts(_POINTER, 1, credentials.redact(download.url), sha256)
+    return path
+
+
+class Source(NamedTuple):
+    """Where one file comes from, and what is known of it."""
+
+    label: str
+    """What messages call it, in backticks."""
+    url: str
+    """For messages only."""
+    sha256: str | None
+    size: int | None
+    ask: Callable[[Mapping[str, str]], AbstractContextManager[BaseHTTPResponse]]
+    """Asks for it once with these headers; gives a response of status 200, 206 or 416, or raises as `Client.get`."""
+
+
+class WrongBytes(Exception):
+    """A file came whole, and is not the one with the hash; `sha256` is the hash it has."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+
+class Transfer:
     """One file on its way into the cache."""
 
-    def __init__(self, download: Download, client: Client, cache: Cache, credentials: Credentials) -> None:
-        self._download = download
+    def __init__(self, source: Source, client: Client, task: Task) -> None:
+        self._source = source
         self._client = client
-        self._cache = cache
-        self._credentials = credentials
+        self._meter = _Meter(task)
 
-    def run(self, progress: Progress) -> Path:
-        """Fetch the file and give its path; raises FetchError or Cancelled."""
-        download = self._download
-        self._client.check()
-        task = progress.task("fetch", download.filename, download.size)
-        try:
-            with self._cache.writing(download.filename):
-                if download.sha256 is None:
-                    return self._unlocked(task)
-                return self._locked(download.sha256, task)
-        finally:
-            task.finish()
+    def locked(self, cache: Cache, *, find: Callable[[], Path | None], keep: Callable[[Path], Path]) -> Path:
+        """Fetch a file of a known hash, which one process at a time may do, and `keep` it.
 
-    def _locked(self, sha256: str, task: Task) -> Path:
-        """Fetch a file only one process at a time may fetch; whoever comes second finds it there."""
+        Whoever comes second may `find` it there. Raises WrongBytes, FetchError, OSError or Cancelled.
+        """
         import filelock
 
-        path = self._cache.wheel_path(sha256, self._download.filename)
-        lock = filelock.FileLock(self._cache.incoming(f"{sha256}.lock"))
+        lock = filelock.FileLock(cache.incoming(f"{self._source.sha256}.lock"))
         while True:
             self._client.check()
             with contextlib.suppress(filelock.Timeout):
                 lock.acquire(timeout=0.5)
                 break
         try:
-            if not _is_there(path, self._download.size):
-                with _Partial(self._cache.incoming(f"{sha256}.part")) as partial:
-                    self._stream(partial, task)
-                self._cache.keep(partial.path, sha256, self._download.filename)
+            path = find()
+            if path is None:
+                with _Partial(cache.incoming(f"{self._source.sha256}.part")) as partial:
+                    self.fill(partial)
+                path = keep(partial.path)
         finally:
             lock.release()
         # Whoever held the name open meanwhile finds the file, so removing it cannot make two of them write.
@@ -252,60 +327,34 @@ class _Transfer:
             Path(lock.lock_file).unlink(missing_ok=True)
         return path
 
-    def _unlocked(self, task: Task) -> Path:
-        """Fetch a file nobody knows the hash of, and remember what came for a later `--offline`."""
-        temporary = self._cache.incoming(unique_name())
-        try:
-            with _Partial(temporary) as partial:
-                self._stream(partial, task)
-                sha256 = partial.sha256
-            path = self._cache.keep(temporary, sha256, self._download.filename)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._cache.write_facts(_POINTER, 1, self._credentials.redact(self._download.url), sha256)
-        return path
-
-    def _stream(self, partial: _Partial, task: Task) -> None:
-        """Fill the partial file with what the download asks for, however many attempts that takes."""
-        download = self._download
-        meter = _Meter(task)
-        meter.reached(partial.size)
+    def fill(self, partial: _Partial) -> None:
+        """Fill the partial file with what the source has, however many attempts that takes."""
+        source = self._source
+        self._meter.reached(partial.size)
         started_over = False
         while True:
-            if partial.sha256 != download.sha256:
-                self._persist(partial, meter)
-            if download.sha256 is None or partial.sha256 == download.sha256:
+            if partial.sha256 != source.sha256:
+                self._client.persist(
+                    source.label, source.url, lambda: self._attempt(partial), lambda: self._meter.highest
+                )
+            if source.sha256 is None or partial.sha256 == source.sha256:
                 return
             found, was_resumed = partial.sha256, partial.was_resumed
             partial.restart()
             if started_over or not was_resumed:
-                raise _mismatch(download, found, self._credentials.redact(download.url))
+                raise WrongBytes(found)
             # Two halves that do not match: perhaps the first came from another day or another server. Once more, whole.
             started_over = True
 
-    def _persist(self, partial: _Partial, meter: _Meter) -> None:
-        download = self._download
-        try:
-            self._client.persist(
-                f"`{download.filename}`",
-                download.url,
-                lambda: self._attempt(partial, meter),
-                lambda: meter.highest,
-            )
-        except StatusError as error:
-            if error.status in {404, 410} and download.sha256 is not None:
-                error.hint = f"{error.hint}; `manylambda lock` finds what the index has now"
-            raise
-
-    def _attempt(self, partial: _Partial, meter: _Meter) -> None:
-        download = self._download
-        if download.sha256 is None or (download.size is not None and partial.size >= download.size):
+    def _attempt(self, partial: _Partial) -> None:
+        source = self._source
+        if source.sha256 is None or (source.size is not None and partial.size >= source.size):
             partial.restart()  # nothing could prove that two halves belong together, or there is too much already
         # Some servers compress whatever they send; the hash is that of the file as it is.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if partial.size:
             headers["Range"] = f"bytes={partial.size}-"
-        with self._client.get(f"`{download.filename}`", download.url, headers) as (response, _):
+        with source.ask(headers) as response:
             if response.status == 416:
                 partial.restart()
                 raise TransientError("the server does not have the rest of the file")
@@ -318,11 +367,11 @@ class _Transfer:
                 partial.was_resumed = True
             for chunk in self._client.chunks(response, decode=False):
                 partial.write(chunk)
-                meter.reached(partial.size)
-                if download.size is not None and partial.size > download.size:
+                self._meter.reached(partial.size)
+                if source.size is not None and partial.size > source.size:
                     return  # too long to be right: the hash says so without filling the disk
-            if download.size is not None and partial.size < download.size and "Content-Length" not in response.headers:
-                raise TransientError(f"the connection ended after {partial.size} of {download.size} bytes")
+            if source.size is not None and partial.size < source.size and "Content-Length" not in response.headers:
+                raise TransientError(f"the connection ended after {partial.size} of {source.size} bytes")
 
 
 class _Partial:
@@ -345,7 +394,7 @@ class _Partial:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._file.close()
-        if self.size == 0 or isinstance(error, (OSError, HashMismatch)):
+        if self.size == 0 or isinstance(error, (OSError, WrongBytes)):
             # A full disk stays full while we keep what cannot be completed; wrong bytes are of no use.
             self.path.unlink(missing_ok=True)
 
