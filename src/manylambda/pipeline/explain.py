@@ -93,7 +93,7 @@ def explain(
     if package is not None and target is not None and found.causes:
         handler = next(filter(None, map(_handler, found.causes)), None)
         examination = examine(package, target, layers=layers, handler=handler, offline=True, progress=progress)
-        ties = tuple(_tie(cause, examination, package) for cause in found.causes)
+        ties = tuple(tie(cause, examination, package) for cause in found.causes)
     told = "-".join(part for part in (found.runtime, found.architecture) if part)
     return Explanation(None, found.causes, ties, _named(package), str(target) if target else told or None, found.lines)
 
@@ -199,7 +199,8 @@ class _Rejoined(io.RawIOBase):
         return len(data)
 
 
-def _tie(cause: Cause, examination: Examination, package: Path) -> Tie:
+def tie(cause: Cause, examination: Examination, package: Path) -> Tie:
+    """Say what a package has to do with a cause: the findings, the file and the distribution that it is about."""
     subject, report = examination
     file = _file(cause, subject)
     name = (subject.distribution_of(file) if file else None) or cause.values.get("distribution")
