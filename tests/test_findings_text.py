@@ -165,6 +165,17 @@ def test_lines_are_wrapped_on_a_terminal_and_not_in_a_pipe() -> None:
     assert " ".join(" ".join(lines).split()) == " ".join(text.audit(found).split())
 
 
+def test_the_name_of_a_distribution_cannot_give_orders_to_the_terminal() -> None:
+    found = Finding("distribution-missing", Severity.ERROR, "needs", None, "de\x1b[2Jmo", "leave \x1b[2J out")
+    by = Ignored(found._replace(message="other"), Ignore("distribution-missing", "*", "known"))
+    given = report(found, ignored=(by,))
+    shown = text.audit(given.__class__(**{**given._asdict(), "versions": {"de\x1b[2Jmo": "1\x9b2J"}}))
+    assert shown.startswith(r"error[distribution-missing] de\x1b[2Jmo 1\x9b2J needs")
+    assert r"hint: leave \x1b[2J out" in shown
+    assert r"distribution-missing in de\x1b[2Jmo (known)" in shown
+    assert "\x1b" not in shown + text.audit(given, Look(verbose=True))
+
+
 def test_names_cannot_give_orders_to_the_terminal() -> None:
     found = Finding("wrong-machine", Severity.ERROR, "is for \x1b[2Jx", "a\x1b]0;owned\x07\u202e.so\n")
     first = text.audit(report(found)).splitlines()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+import tracemalloc
 import zipfile
 import zlib
 from dataclasses import replace
@@ -385,6 +386,28 @@ def test_damaged_members_of_odd_methods_are_refused_when_repacked(tmp_path: Path
     assert error.value.message.startswith(f"`{WHEEL}` is damaged at `demo.py`: ")
     assert error.value.hint == AGAIN
     assert not (tmp_path / "out.whl").exists()
+
+
+@pytest.mark.parametrize("method", [BZIP2, LZMA])
+def test_a_bomb_of_an_odd_method_is_stopped_at_once(tmp_path: Path, method: int) -> None:
+    data = bytes(64 << 20)
+    bomb = Part(name=b"bomb.bin", data=data, method=method, size=1000)
+    path = write_parts(tmp_path / WHEEL, [*honest(), bomb])
+    del data
+    tracemalloc.start()
+    with pytest.raises(UnsafeArchive) as error:
+        repack(path, tmp_path / "repacked.whl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert error.value.message.startswith(f"`{WHEEL}` is damaged at `bomb.bin`: wrong ")
+    assert peak < 32 << 20
+
+
+def test_tags_that_multiply_are_refused(tmp_path: Path) -> None:
+    tag = "-".join(".".join(f"{kind}{number}" for number in range(1500)) for kind in ("cp", "abi", "platform"))
+    wheel = f"Wheel-Version: 1.0\nTag: {tag}\n".encode()
+    parts = changed(honest(), f"{INFO}/WHEEL", data=wheel)
+    assert refused(tmp_path, parts) == (f"`{WHEEL}` lists over 4,096 tags in its WHEEL file", None)
 
 
 def test_a_wheel_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -37,11 +37,18 @@ from manylambda.tree import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from bz2 import BZ2Decompressor
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from lzma import LZMADecompressor
     from pathlib import Path
 
     from manylambda.progress import Progress, Task
     from manylambda.tree import Content, Entry, PackageTree
+
+BZIP2: Final = 12
+LZMA: Final = 14
+"""Methods that Lambda does not take."""
+_MAX_LZMA: Final = 128 << 20
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")
 _CENTRAL_HEADER: Final = struct.Struct("<4s6H3I5H2I")
@@ -165,6 +172,41 @@ def inflate(span: Span, stream: IO[bytes]) -> bytearray:
     if len(data) != span.size:
         raise DamagedContent(span.file.name, "a member is not as long as its header says")
     return data
+
+
+def expand(packed: Iterable[bytes], method: int, size: int) -> Iterator[bytes]:
+    """Yield what `BZIP2` or `LZMA` made of a member, in pieces, and at most one byte more than `size`.
+
+    Python's `zipfile` unpacks all that some bytes make before it looks at how much that is: of a thousand bytes it may
+    be gigabytes. Raises `EOFError`, `OSError`, `ValueError` or `lzma.LZMAError` for what is damaged or hungry.
+    """
+    inflater: BZ2Decompressor | LZMADecompressor
+    pieces = iter(packed)
+    waiting = next(pieces, b"")
+    if method == BZIP2:
+        import bz2
+
+        inflater = bz2.BZ2Decompressor()
+    elif method == LZMA:
+        import lzma
+
+        # The properties follow two bytes of version and two of length; liblzma wants the size behind them.
+        if len(waiting) < 9 or waiting[2:4] != b"\5\0":
+            raise ValueError("no properties of LZMA")
+        inflater = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MAX_LZMA)
+        waiting = waiting[4:9] + b"\xff" * 8 + waiting[9:]
+    else:
+        raise ValueError(f"method {method}")
+    left = size + 1
+    while left and not inflater.eof:
+        if not waiting and inflater.needs_input:
+            waiting = next(pieces, b"")
+            if not waiting:
+                return  # of LZMA the end need not be marked
+        data = inflater.decompress(waiting, min(left, _CHUNK))
+        waiting = b""
+        left -= len(data)
+        yield data
 
 
 def write_zip(

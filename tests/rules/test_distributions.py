@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from manylambda.audits import PureFallback, Severity
 from manylambda.rules import requirements
 from manylambda.target import Target
-from manylambda.tree import PackageTree
+from manylambda.tree import Bytes, PackageTree, read_content
 from rules.packages import distribution, elf, findings, told
 
 X86, AL2 = "python3.13-x86_64", "python3.11-x86_64"
@@ -186,3 +188,62 @@ def test_what_cannot_be_read_is_no_fault() -> None:
     assert requirements.admits("<nonsense", "1.0")
     assert requirements.admits(">=1", "not a version")
     assert not requirements.applies("nonsense", Target.parse(X86))
+
+
+def test_metadata_too_long_to_be_read_is_told_and_the_rest_is_judged() -> None:
+    lines = [f"name{number:06}; python_version < '3'" for number in range(40_000)]
+    demo = distribution("demo", requires=["absent", *lines])
+    found = {(one.severity.value, one.message) for one in findings(X86, demo)}
+    assert found == {
+        ("error", "needs `absent`, which is not in the package"),
+        ("warning", "has metadata too long to be read to its end: what else it needs is not judged"),
+    }
+
+
+def test_a_long_description_hides_no_requirement() -> None:
+    demo = distribution("demo", requires=["absent"])
+    (metadata,) = [entry for entry in demo if entry.path.endswith("METADATA")]
+    rest = [entry for entry in demo if entry is not metadata]
+    long = metadata._replace(content=Bytes(read_content(metadata.content) + b"x" * (17 << 20)))
+    (finding,) = findings(X86, [*rest, long])
+    assert finding.message == "needs `absent`, which is not in the package"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + " " * 20_000 + "(",
+        "a [" + " " * 20_000,
+        "a" + "-" * 20_000 + "!",
+        "a; " + " " * 20_000 + "(",
+        "a>=" + "1." * 20_000,
+    ],
+)
+def test_no_requirement_takes_long_to_be_judged(text: str) -> None:
+    started = time.monotonic()
+    findings(X86, distribution("demo", requires=[text], requires_python=text))
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "marker", ["(" * 4000 + "extra == 'a'" + ")" * 4000, "python_version < '" + "9" * 5000 + "' or os_name == 'x'"]
+)
+def test_a_marker_that_nobody_can_read_does_not_hold(marker: str) -> None:
+    assert told(X86, distribution("demo", requires=[f"absent; {marker}"])) == []
+
+
+@pytest.mark.parametrize("specifier", [">=" + "9" * 5000, "==" + "9" * 5000 + ".*", ">=1.post" + "9" * 5000])
+def test_a_version_of_thousands_of_digits_is_no_proof_of_a_fault(specifier: str) -> None:
+    demo = distribution("demo", requires=[f"other{specifier}"], requires_python=specifier)
+    assert told(X86, demo, distribution("other")) == []
+    assert told(X86, demo, distribution("other", "9" * 5000)) == []
+
+
+def test_extras_of_extras_are_followed_however_they_are_written() -> None:
+    top = distribution("top", requires=["mid[Fast_Io]"])
+    mid = distribution("mid", requires=["low[c]; extra == 'fast-io'", "low[d]; extra == 'slow'"])
+    low = distribution(
+        "low", requires=["absent-c; extra == 'C'", "absent-d; extra == 'd'", "x; extra != 'c' and extra != ''"]
+    )
+    found = [one.message for one in findings(X86, top, mid, low)]
+    assert found == ["needs `absent-c`, which is not in the package"]

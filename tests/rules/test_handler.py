@@ -173,3 +173,16 @@ def test_a_package_hides_the_part_of_its_name_in_a_layer() -> None:
 def test_an_async_handler_is_a_warning() -> None:
     found = findings(TARGET, files({"app.py": "async def handler(e, c): ..."}), handler="app.handler")
     assert [(one.rule, one.severity.value, one.path) for one in found] == [("handler-missing", "warning", "app.py")]
+
+
+def test_a_module_too_long_to_be_read_is_believed_and_said_so() -> None:
+    source = "def other(): ...\n" + "#" * (1 << 20)
+    (finding,) = findings(TARGET, files({"app.py": source}), handler="app.handler")
+    assert (finding.rule, finding.severity.value, finding.path) == ("handler-missing", "note", "app.py")
+    assert finding.message == "is too long to be read (1,048,593 bytes): whether it defines `handler` is not judged"
+
+
+def test_of_very_many_names_the_nearest_is_still_found() -> None:
+    source = "".join(f"name_{number} = 1\n" for number in range(20_000)) + "handlers = 1\n"
+    ((_, hint),) = messages({"app.py": source}, "app.handler")
+    assert hint == "did you mean `app.handlers`?"

@@ -143,6 +143,18 @@ def test_bytecode_stale_is_told_once_a_distribution() -> None:
     assert finding.message == "3 files of bytecode of Python 3.11 (48 bytes) are never used on 3.13"
 
 
+def test_bytecode_stale_of_several_distributions_is_one_finding() -> None:
+    name = "__pycache__/a.cpython-311.pyc"
+    one, other = (files({f"{top}/{name}": pyc(3495)}, top) for top in ("one", "other"))
+    (finding,) = findings(X86, one, other)
+    assert (finding.distribution, finding.path) == (None, f"one/{name}")
+    assert finding.message == "2 files of bytecode of Python 3.11 (32 bytes) in 2 distributions are never used on 3.13"
+    (finding,) = findings(X86, one, files({name: pyc(3495)}))
+    assert finding.message == (
+        "2 files of bytecode of Python 3.11 (32 bytes) of the project and of `one` are never used on 3.13"
+    )
+
+
 def test_bytecode_with_a_name_of_the_target_and_magic_of_another_is_stale() -> None:
     path = "demo/__pycache__/a.cpython-313.pyc"
     assert told(X86, files({path: pyc(3531)})) == [("bytecode-stale", "warning", path)]

@@ -270,3 +270,21 @@ def test_module_missing_of_what_was_installed_to_be_edited(tmp_path: Path, name:
 def test_hashes_are_asked_for_only_where_there_are_records() -> None:
     subject = Subject(PackageTree(files({"app.py": ""})), TARGET)
     assert subject.digests == {}
+
+
+@pytest.mark.parametrize("end", ["x" * 200_000 + ",,\n", "x,,\n" * 400_001], ids=["field", "rows"])
+def test_a_record_that_cannot_be_read_to_its_end_is_told(tmp_path: Path, end: str) -> None:
+    record = f"demo/__init__.py,,0\n{end}".encode()
+    path = tmp_path / "package.zip"
+    path.write_bytes(
+        raw_zip([Part(name=b"demo/__init__.py"), Part(name=b"demo-1.dist-info/RECORD", data=record, method=8)])
+    )
+    assert [entry.origin for entry in open_package(path).tree] == ["demo", "demo"]
+    assert told(path) == [
+        (
+            "record-mismatch",
+            "warning",
+            "demo-1.dist-info/RECORD",
+            "cannot be read to its end: what it lists there is not compared",
+        )
+    ]

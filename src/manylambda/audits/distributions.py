@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from manylambda.tree import read_content
+from manylambda.tree import open_content, read_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from manylambda.tree import Entry
 
 MAX_METADATA: Final = 16 << 20
+MAX_HEADERS: Final = 1 << 20
+"""Bytes of a METADATA that are read: the headers, which the description follows."""
+_MAX_ALL_HEADERS: Final = 64 << 20
+_MAX_TAGS: Final = 4096
 
 _METADATA: Final = (
     ".dist-info/METADATA", ".dist-info/WHEEL", ".egg-info", ".egg-info/PKG-INFO", ".egg-info/requires.txt"
@@ -56,6 +61,8 @@ class InstalledDistribution(NamedTuple):
     requires_python: str | None
     requires: tuple[str, ...]
     dist_info: str
+    is_cut: bool = False
+    """Whether its metadata is too much to be read to its end."""
 
 
 class PureFallback(NamedTuple):
@@ -74,14 +81,20 @@ def read_distributions(tree: Iterable[Entry], folders: Sequence[str] = ("",)) ->
     distribution, that counts alone.
     """
     texts: dict[str, dict[str, str]] = {}
+    cut: set[str] = set()
+    left = _MAX_ALL_HEADERS
     for entry in tree:
         path = entry.path
         if path.endswith(_METADATA):
             folder, _, name = path.rpartition("/")
             if path.endswith(".egg-info"):
                 folder, name = path, "PKG-INFO"
-            if folder[: folder.rfind("/") + 1] in folders and entry.content.size <= MAX_METADATA:
-                texts.setdefault(folder, {})[name] = read_content(entry.content).decode("utf-8", "replace")
+            if folder[: folder.rfind("/") + 1] in folders:
+                text, is_whole = _headers(entry, min(left, MAX_HEADERS))
+                texts.setdefault(folder, {})[name] = text
+                left -= len(text)
+                if not is_whole:
+                    cut.add(folder)
     found = {folder: _distribution(folder, files) for folder, files in texts.items() if "METADATA" in files}
     known = {(folder.rpartition("/")[0], each.name) for folder, each in found.items()}
     for folder, files in texts.items():
@@ -89,7 +102,23 @@ def read_distributions(tree: Iterable[Entry], folders: Sequence[str] = ("",)) ->
             egg = _egg(folder, files)
             if (folder.rpartition("/")[0], egg.name) not in known:
                 found[folder] = egg
-    return tuple(found[folder] for folder in texts if folder in found)
+    return tuple(found[folder]._replace(is_cut=folder in cut) for folder in texts if folder in found)
+
+
+def _headers(entry: Entry, most: int) -> tuple[str, bool]:
+    """Return a file of metadata up to the description, which nobody asks for here, and whether that is all of it."""
+    if entry.content.size <= MAX_HEADERS:
+        data, is_whole = read_content(entry.content), True
+    else:
+        with open_content(entry.content) as stream:
+            data, is_whole = stream.read(MAX_HEADERS), False
+    if not entry.path.endswith("requires.txt") and (description := re.search(rb"\n\r?\n", data)):
+        data, is_whole = data[: description.start()], True
+    if len(data) > most:
+        data, is_whole = data[:most], False
+    if not is_whole:
+        data = data[: data.rfind(b"\n") + 1]
+    return data.decode("utf-8", "replace"), is_whole
 
 
 def _distribution(folder: str, files: Mapping[str, str]) -> InstalledDistribution:
@@ -97,7 +126,7 @@ def _distribution(folder: str, files: Mapping[str, str]) -> InstalledDistributio
     return _described(
         _fields(files["METADATA"]),
         folder.rpartition("/")[2],
-        tuple(expanded for tag in wheel.get("tag", ()) for expanded in _expanded(tag)),
+        tuple(islice((expanded for tag in wheel.get("tag", ()) for expanded in _expanded(tag)), _MAX_TAGS)),
     )
 
 

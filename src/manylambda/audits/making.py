@@ -69,6 +69,8 @@ class Record(NamedTuple):
     """The folder that it lies in, with its `/`; empty for the root."""
     rows: tuple[Row, ...]
     """Those that lie within the package."""
+    is_cut: bool = False
+    """Whether it is too much, or not enough of a RECORD, to be read to its end."""
 
 
 class Making(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import TextIOWrapper
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -22,12 +23,12 @@ from manylambda.tree import (
     PackageTree,
     Span,
     checked_path,
-    read_content,
+    open_content,
 )
 
 if TYPE_CHECKING:
     import zipfile
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from manylambda.audits.images import ImageFacts
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 _MAX_UNZIPPED: Final = 4 << 30
 _MAX_ODD: Final = 256 << 20
+_MAX_ROWS: Final = 400_000
+"""Lines of all RECORDs together; an image of 10 GB has some 100,000 files."""
 _MAX_LINK: Final = 4096
+_MAX_LINE: Final = 1 << 18
 _MAX_HOPS: Final = 40
 _MAX_NAME: Final = 2048
 _MAX_DEPTH: Final = 64
@@ -45,7 +49,6 @@ _MAX_LINKED_SIZE: Final = 1 << 30
 
 # What "version made by" says for systems without Unix modes: FAT, NTFS, MVS and VFAT.
 _WITHOUT_MODES: Final = frozenset({0, 10, 11, 14})
-_BZIP2, _LZMA = 12, 14
 _ZIP64_EXTRA: Final = 1
 _ZIP64_VERSION: Final = 45
 
@@ -272,30 +275,47 @@ class _Members(_Gathered):
         if info.compress_type not in {STORED, DEFLATED}:
             self.methods.append(OddMethod(where, info.compress_type))
             return self._odd_content(info)
-        stream = self._stream
-        stream.seek(info.header_offset)
-        header = stream.read(30)
-        if header[:4] != b"PK\3\4":
-            raise UnsafeArchive(
-                f"`{self._path.name}` is damaged at `{printable(info.filename)}`", hint="build or download it again"
-            )
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        offset = info.header_offset + 30 + lengths
+        offset = self._offset(info)
         return Span(self._path, offset, info.compress_size, info.compress_type, info.CRC, info.file_size)
+
+    def _offset(self, info: zipfile.ZipInfo) -> int:
+        """Return where the bytes of a member begin."""
+        self._stream.seek(info.header_offset)
+        header = self._stream.read(30)
+        if header[:4] != b"PK\3\4":
+            raise self._damaged(info)
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        return info.header_offset + 30 + lengths
+
+    def _packed(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        self._stream.seek(self._offset(info))
+        left = info.compress_size
+        while left and (data := self._stream.read(min(left, 1 << 16))):
+            left -= len(data)
+            yield data
+
+    def _damaged(self, info: zipfile.ZipInfo) -> UnsafeArchive:
+        return UnsafeArchive(
+            f"`{self._path.name}` is damaged at `{printable(info.filename)}`", hint="build or download it again"
+        )
 
     def _odd_content(self, info: zipfile.ZipInfo) -> Bytes | None:
         """Read what bzip2 or lzma packed, up to a bound in all; other methods depend on this host's Python."""
         from lzma import LZMAError
+        from zlib import crc32
+
+        from manylambda.archive import BZIP2, LZMA, expand
 
         self._odd_left -= info.file_size
-        if info.compress_type not in {_BZIP2, _LZMA} or self._odd_left < 0:
+        if info.compress_type not in {BZIP2, LZMA} or self._odd_left < 0:
             return None
         try:
-            return Bytes(self._archive.read(info))
-        except (LZMAError, RuntimeError) as error:
-            raise UnsafeArchive(
-                f"`{self._path.name}` is damaged at `{printable(info.filename)}`", hint="build or download it again"
-            ) from error
+            data = b"".join(expand(self._packed(info), info.compress_type, info.file_size))
+        except (LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
+            raise self._damaged(info) from error
+        if len(data) != info.file_size or crc32(data) != info.CRC:
+            raise self._damaged(info)
+        return Bytes(data)
 
 
 def _extra_ids(extra: bytes) -> Iterable[int]:
@@ -456,50 +476,83 @@ def _kind(entries: Mapping[str, Entry], *, in_archive: bool) -> Kind:
 
 def read_records(entries: dict[str, Entry], *, is_wheel: bool) -> tuple[Record, ...]:
     """Read every RECORD, and give the files it lists their origin."""
-    import csv
-
     records: list[Record] = []
+    left = _MAX_ROWS
     # The deepest first: what a distribution brings along of others (`setuptools/_vendor`) is its own in the end.
     found = [path for path in entries if path.endswith(("-info/RECORD", "-info/installed-files.txt"))]
     for path in sorted(found, key=lambda path: (-path.count("/"), path)):
         entry = entries[path]
-        if path.endswith(".egg-info/installed-files.txt") and entry.content.size <= MAX_METADATA:
-            _own_egg(path, entries)
-        if not path.endswith(".dist-info/RECORD") or entry.content.size > MAX_METADATA:
+        if path.endswith(".egg-info/installed-files.txt"):
+            left -= _own_egg(path, entries, left)
+        if not path.endswith(".dist-info/RECORD"):
             continue
         dist_info = path.removesuffix("/RECORD")
         site, _, folder = dist_info.rpartition("/")
         origin = normalised(folder.removesuffix(".dist-info").rpartition("-")[0])
         prefix = f"{site}/" if site else ""
         rows: list[Row] = []
-        for row in csv.reader(_lines(entry), strict=False):
-            if not row:
-                continue
+        lines = _Rows(entry, left)
+        for row in lines:
             where = prefix + (_as_installed(row[0]) if is_wheel else row[0])
             listed = entries.get(where)
             if listed is not None:
                 entries[where] = listed._replace(origin=origin)
             if not row[0].startswith(("/", "../", "./")):
                 rows.append(Row(where, *_hash_and_size(row)))
+        left -= lines.read
         entries[path] = entries[path]._replace(origin=origin)
-        records.append(Record(origin, dist_info, prefix, tuple(rows)))
+        records.append(Record(origin, dist_info, prefix, tuple(rows), is_cut=lines.is_cut))
     records = [one for one in records if entries[f"{one.dist_info}/RECORD"].origin == one.distribution]
     return tuple(sorted(records, key=lambda record: record.dist_info))
 
 
-def _own_egg(path: str, entries: dict[str, Entry]) -> None:
+def _own_egg(path: str, entries: dict[str, Entry], most: int) -> int:
+    """Give the files of an `.egg-info` their origin; return how many lines were read, at most `most`."""
+    from itertools import islice
     from posixpath import normpath
 
     folder = path.rpartition("/")[0]
     origin = normalised(folder.rpartition("/")[2].removesuffix(".egg-info").partition("-")[0])
-    for line in _lines(entries[path]):
+    number = 0
+    for line in islice(_lines(entries[path]), most):
+        number += 1
         where = normpath(f"{folder}/{line.strip()}")
         if where in entries:
             entries[where] = entries[where]._replace(origin=origin)
+    return number
 
 
-def _lines(entry: Entry) -> list[str]:
-    return read_content(entry.content).decode("utf-8", "replace").replace("\0", "").splitlines()
+class _Rows:
+    """The rows of a RECORD that are not empty, up to where it is no RECORD or too much of one."""
+
+    def __init__(self, entry: Entry, most: int) -> None:
+        self._entry = entry
+        self._most = most
+        self.read = 0
+        self.is_cut = entry.content.size > MAX_METADATA
+
+    def __iter__(self) -> Iterator[list[str]]:
+        import csv
+
+        try:
+            for row in csv.reader(_lines(self._entry), strict=False):
+                if self.read >= self._most:
+                    self.is_cut = True
+                    return
+                self.read += 1
+                if row:
+                    yield row
+        except csv.Error:  # a field of over 131,072 characters
+            self.is_cut = True
+
+
+def _lines(entry: Entry) -> Iterator[str]:
+    """Yield the lines of a file of metadata, none longer than a path can be; of one without end the first 16 MiB."""
+    left = MAX_METADATA
+    with TextIOWrapper(open_content(entry.content), "utf-8", "replace", newline="") as stream:
+        while left > 0 and (line := stream.readline(_MAX_LINE)):
+            left -= len(line)
+            yield line.replace("\0", "")
 
 
 def _hash_and_size(row: list[str]) -> tuple[str | None, int | None]:

@@ -6,6 +6,7 @@ uv resolves; this answers what uv does not tell: which other files there are, an
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from manylambda.fetch import Client, Credentials
     from manylambda.locks.settings import IndexSettings
 
+_NAME: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+"""A normalised one: what is none, as a package may call itself, has no place in an address."""
 _SDIST_SUFFIXES: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
 
 
@@ -89,11 +92,13 @@ class IndexClient:
             self._client = None
 
     def files(self, name: str) -> tuple[IndexFile, ...]:
-        """List the files of a project in the order of the indexes; empty when no index has it.
+        """List the files of a project in the order of the indexes; empty when no index has it, or can have it.
 
         Raises `FetchError` when an index that would have to be asked cannot be.
         """
         name = normalise(name)
+        if not re.fullmatch(_NAME, name):
+            return ()
         if name not in self._known:
             self._known[name] = tuple(self._gather(name))
         return self._known[name]

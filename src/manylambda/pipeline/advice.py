@@ -158,7 +158,7 @@ def _words(
     each: Distribution, subject: Subject, files: Sequence[IndexFile], *, compiled: bool
 ) -> tuple[str, bool] | None:
     """Say which file runs on the target, and whether that is one of the same release; None when there is no saying."""
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     from manylambda.locks.compatibility import is_compiled
     from manylambda.locks.explain import wheels_that_run
@@ -170,7 +170,7 @@ def _words(
         running = {version: filename for version, filename in running.items() if is_compiled(filename)}
     try:
         own = str(Version(each.version))
-    except InvalidVersion:
+    except ValueError:  # an invalid one, or one of thousands of digits
         own = each.version
     wheel = "compiled wheel" if compiled else "wheel"
     other = ""

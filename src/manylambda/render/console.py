@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
@@ -16,8 +17,19 @@ if TYPE_CHECKING:
 _STYLES: Final = {"error": "\033[1;31m", "warning": "\033[1;33m", "hint": "\033[1;36m", "note": "\033[1;34m"}
 _RESET: Final = "\033[0m"
 
+_COMMANDS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 _DELAY: Final = 0.25
 """Seconds of work before bars appear: a build that is over at once should not flicker, nor wait for `rich`."""
+
+
+def harmless(text: str) -> str:
+    """Spell out what a terminal would obey, and what turns letters about: a name in a package is anybody's."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _harmless_lines(text: str) -> str:
+    return text if text.isprintable() else "\n".join(map(harmless, text.split("\n")))
 
 
 class Console:
@@ -60,13 +72,13 @@ class Console:
 
     def warning(self, message: str) -> None:
         """Write a line that begins with `warning:`, even under `--quiet`."""
-        self._line(f"{self.styled('warning')} {message}")
+        self._line(f"{self.styled('warning')} {_harmless_lines(message)}")
 
     def error(self, message: str, hint: str | None) -> None:
         """Write `error:` and, on a line of its own, `hint:`."""
-        self._line(f"{self.styled('error')} {message}")
+        self._line(f"{self.styled('error')} {_harmless_lines(message)}")
         if hint:
-            self._line(f"\n{self.styled('hint')} {hint}")
+            self._line(f"\n{self.styled('hint')} {_harmless_lines(hint)}")
 
     def styled(self, word: str) -> str:
         """Return `word:`, in colour where colours are wanted."""

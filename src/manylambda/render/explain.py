@@ -97,10 +97,10 @@ def _cause(cause: Cause, tie: Tie | None, count: str, look: Look) -> Iterator[st
 
 def _tie(tie: Tie, look: Look, indent: str) -> str:
     about = f" ({tie.distribution} {tie.version})" if tie.distribution else ""
-    lines = [look.wrapped(f"{indent}in the package: {tie.says}{about}", indent + "  ")]
+    lines = [look.wrapped(f"{indent}in the package: {_harmless(tie.says + about)}", indent + "  ")]
     for one in tie.findings:
         head = look.painted(f"{one.severity.value}[{one.rule}]", one.severity.value)
-        where = f" {one.path}:" if one.path else ":"
+        where = f" {_harmless(one.path)}:" if one.path else ":"
         lines.append(look.wrapped(f"{indent}  {head}{where} {_harmless(one.message)}", indent + "    "))
         if one.hint:
             lines.append(

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.audits import PROJECT, Severity
+from manylambda.render.console import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +28,6 @@ _COLORS: Final = {
     "dim": "\033[2m",
 }
 _RESET: Final = "\033[0m"
-
-_COMMANDS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _ORDER: Final = {severity: number for number, severity in enumerate(Severity)}
 _PLURALS: Final = {"is": "are", "has": "have", "was": "were", "does": "do"}
@@ -78,7 +77,7 @@ class _Block(NamedTuple):
         """The findings by what they say."""
         said: dict[str, list[Finding]] = {}
         for finding in self.findings:
-            said.setdefault(_harmless(finding.message), []).append(finding)
+            said.setdefault(harmless(finding.message), []).append(finding)
         return said
 
 
@@ -179,7 +178,7 @@ def _lines(block: _Block, report: Report, look: Look, told: set[str], *, in_full
     for hint in dict.fromkeys(hints):
         if hint and (look.verbose or hint not in told):
             told.add(hint)
-            text = look.wrapped(f"  hint: {hint}", "        ")
+            text = look.wrapped(f"  hint: {harmless(hint)}", "        ")
             yield text.replace("hint:", look.painted("hint:", "hint"), 1)
 
 
@@ -187,7 +186,7 @@ def _name(block: _Block, report: Report) -> str:
     """Return whose the findings are; nothing for those about the package as a whole."""
     if block.distribution is not None:
         version = report.versions.get(block.distribution)
-        return f"{block.distribution} {version}" if version else block.distribution
+        return harmless(f"{block.distribution} {version}" if version else block.distribution)
     return PROJECT if any(finding.path is not None for finding in block.findings) else ""
 
 
@@ -221,12 +220,7 @@ def _path(finding: Finding) -> str | None:
         finding.distribution is not None and finding.path.endswith((".dist-info", ".egg-info"))
     ):
         return None
-    return _harmless(finding.path)
-
-
-def _harmless(text: str) -> str:
-    """Spell out what a terminal would obey: a name in a package is anybody's."""
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return harmless(finding.path)
 
 
 def _is_predicate(message: str) -> bool:
@@ -261,7 +255,7 @@ def _rest(blocks: Sequence[_Block]) -> str:
 def _ignored(ignored: Sequence[Ignored], look: Look) -> str:
     grouped: dict[tuple[str, str | None], int] = {}
     for one in ignored:
-        place = one.finding.distribution or _path(one.finding)
+        place = harmless(one.finding.distribution or "") or _path(one.finding)
         told = f"{one.finding.rule} in {place}" if place else one.finding.rule
         grouped[told, one.by.reason] = grouped.get((told, one.by.reason), 0) + 1
     parts = [f"{told} ({reason})" if reason else told for told, reason in grouped]

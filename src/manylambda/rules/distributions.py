@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manylambda.audits import Finding, Severity
+from manylambda.audits import Finding, InstalledDistribution, Severity
 from manylambda.rules import requirements
 
 if TYPE_CHECKING:
@@ -66,6 +66,15 @@ def distribution_missing(subject: Subject) -> Iterator[Finding]:
     """Find requirements of installed distributions that nothing in the package, its layers or the runtime satisfies."""
     if subject.kind == "wheel":
         return  # comes alone
+    for each in subject.distributions:
+        if isinstance(each, InstalledDistribution) and each.is_cut:
+            yield _finding(
+                "distribution-missing",
+                Severity.WARNING,
+                each,
+                "has metadata too long to be read to its end: what else it needs is not judged",
+                "install it again: no honest distribution has so many requirements",
+            )
     for each, needed in _unsatisfied(subject):
         if needed.name not in subject.by_name and needed.name not in subject.target.preinstalled:
             yield _finding(
@@ -147,22 +156,26 @@ def _unsatisfied(subject: Subject) -> Iterator[tuple[Distribution, Needed]]:
 def _requested_extras(subject: Subject) -> Mapping[str, frozenset[str]]:
     """Return the extras that distributions of the package ask of one another: `redis[hiredis]`."""
     extras: dict[str, frozenset[str]] = {}
-    waiting = list(subject.distributions)
-    while waiting:
-        each = waiting.pop()
-        for text in each.requires:
-            if "[" not in text:
-                continue
-            needed = requirements.parse(text)
-            if needed is None or not needed.extras or needed.name not in subject.by_name:
-                continue
-            known = extras.get(needed.name, frozenset())
-            if known.issuperset(needed.extras):
-                continue
-            if requirements.applies(needed.marker, subject.target, extras.get(each.name, frozenset())):
-                extras[needed.name] = known.union(needed.extras)
-                waiting.append(subject.by_name[needed.name])
+    asking = {each.name: wanted for each in subject.distributions if (wanted := _with_extras(each, subject.by_name))}
+    # In rounds, each over those that were themselves asked for more in the one before.
+    changed = set(asking)
+    while changed:
+        waiting, changed = sorted(changed), set()
+        for name in waiting:
+            own = extras.get(name, frozenset())
+            for needed in asking[name]:
+                known = extras.get(needed.name, frozenset())
+                if not known.issuperset(needed.extras) and requirements.applies(needed.marker, subject.target, own):
+                    extras[needed.name] = known.union(needed.extras)
+                    if needed.name in asking:
+                        changed.add(needed.name)
     return extras
+
+
+def _with_extras(each: Distribution, present: Mapping[str, Distribution]) -> list[Needed]:
+    """Return the requirements that ask a distribution of the package for extras."""
+    found = (requirements.parse(text) for text in each.requires if "[" in text)
+    return [needed for needed in found if needed is not None and needed.extras and needed.name in present]
 
 
 def _finding(rule: str, severity: Severity, each: Distribution, message: str, hint: str | None) -> Finding:

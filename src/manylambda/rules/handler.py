@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from manylambda.audits import Subject
     from manylambda.tree import Entry
 
-_MAX_SOURCE: Final = 16 << 20
+_MAX_SOURCE: Final = 1 << 20
+"""Bytes of a module that is parsed: that takes a second and two hundred times the memory."""
+_MAX_NEAR: Final = 2000
 _MAX_HOPS: Final = 8
 _HIDDEN_BINDERS: Final = frozenset({"globals", "exec", "vars", "setattr"})
 
@@ -84,12 +86,22 @@ def _function_missing(subject: Subject, handler: str, module: _Module) -> Iterat
     wanted = function
     for _ in range(_MAX_HOPS):
         assert module.entry is not None
+        if module.entry.path.endswith(".py") and module.entry.content.size > _MAX_SOURCE:
+            yield Finding(
+                rule="handler-missing",
+                severity=Severity.NOTE,
+                message=f"is too long to be read ({module.entry.content.size:,} bytes): "
+                f"whether it defines `{wanted}` is not judged",
+                path=module.entry.path,
+                hint="`manylambda trial` proves it",
+            )
+            return
         bound = _names(module.entry)
         if bound is None:
             return
         is_first = wanted == function and module.name == written.replace("/", ".")
         if wanted not in bound:
-            near = get_close_matches(function, bound, n=1) if is_first else []
+            near = _near(function, bound) if is_first else []
             by = "" if is_first else f", from which `{written}` has it,"
             yield _finding(
                 f"the handler `{handler}` needs `{wanted}`, which `{module.entry.path}`{by} does not define",
@@ -204,8 +216,18 @@ def _near_module(subject: Subject, module: str) -> str | None:
     )
     wanted = module.replace("/", ".")
     below = [name for name in modules if name.endswith(f".{wanted}")]
-    near = below[:1] or get_close_matches(wanted, modules, n=1)
+    near = below[:1] or _near(wanted, modules)
     return f"did you mean the module `{near[0]}`?" if near else "name another with `--handler`, or add the file"
+
+
+def _near(wanted: str, names: Iterable[str]) -> list[str]:
+    """Return the name most like `wanted`, if there is one; of very many names only those of about its length count."""
+    candidates = list(names)
+    if len(candidates) > _MAX_NEAR:
+        from heapq import nsmallest
+
+        candidates = nsmallest(_MAX_NEAR, candidates, key=lambda name: (abs(len(name) - len(wanted)), name))
+    return get_close_matches(wanted, candidates, n=1)
 
 
 class _Import(NamedTuple):
@@ -221,7 +243,7 @@ _Binding: TypeAlias = _Import | Literal["async", "other"]
 
 def _names(entry: Entry) -> Mapping[str, _Binding] | None:
     """Return what a module binds at its top level; None when that cannot be told by reading it."""
-    if not entry.path.endswith(".py") or entry.content.size > _MAX_SOURCE:
+    if not entry.path.endswith(".py"):
         return None
     try:
         tree = ast.parse(read_content(entry.content))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import PROJECT, Finding, Severity
@@ -12,7 +12,7 @@ from manylambda.rules.records import listed_twice
 from manylambda.tree import Collision, Span, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from manylambda.audits import Subject
     from manylambda.tree import Entry, PackageTree
@@ -27,6 +27,7 @@ _SECRETS: Final = (
     "service-account*.json", "service_account*.json", "terraform.tfstate", "terraform.tfvars",
 )  # fmt: skip
 _NO_SECRETS: Final = (".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults")
+_IS_SECRET: Final = re.compile("|".join(map(translate, _SECRETS))).match
 _PRIVATE_KEY: Final = b"PRIVATE KEY-----"
 
 
@@ -162,7 +163,7 @@ def bytecode_stale(subject: Subject) -> Iterator[Finding]:
     """Find compiled Python files of another version: dead weight, or a module that cannot be imported."""
     wanted = "{}.{}".format(*subject.target.python)
     tag = ".cpython-{}{}.".format(*subject.target.python)
-    stale: dict[tuple[str, str], list[Entry]] = {}
+    stale: dict[str, list[Entry]] = {}
     for entry in subject.tree:
         if not entry.path.endswith(".pyc"):
             continue
@@ -174,7 +175,7 @@ def bytecode_stale(subject: Subject) -> Iterator[Finding]:
             if version == wanted:
                 continue
         if cached or _has_source(subject, entry.path):
-            stale.setdefault((entry.origin, version), []).append(entry)
+            stale.setdefault(version, []).append(entry)
             continue
         yield Finding(
             rule="bytecode-stale",
@@ -184,15 +185,21 @@ def bytecode_stale(subject: Subject) -> Iterator[Finding]:
             message=f"is bytecode of Python {version} without a source, the runtime is {wanted}: it cannot be imported",
             hint="ship the `.py` file, or compile it with the target's Python",
         )
-    for (origin, version), entries in sorted(stale.items()):
+    for version, entries in sorted(stale.items()):
         size = sum(entry.content.size for entry in entries)
-        files = f"{len(entries)} file{'s' * (len(entries) > 1)}"
+        files = f"{len(entries):,} file{'s' * (len(entries) > 1)}"
+        # `pip install` compiles whatever it installs: that is one thing to mend, not one for each distribution.
+        origins = {entry.origin for entry in entries}
+        origin = entries[0].origin if len(origins) == 1 else PROJECT
+        owners = _owners(sorted(origins - {PROJECT})) if len(origins) > 1 else ""
         yield Finding(
             rule="bytecode-stale",
             severity=Severity.WARNING,
             path=entries[0].path,
             distribution=None if origin == PROJECT else origin,
-            message=f"{files} of bytecode of Python {version} ({size:,} bytes) are never used on {wanted}",
+            message=f"{files} of bytecode of Python {version} ({size:,} bytes)"
+            + owners
+            + f" {'is' if len(entries) == 1 else 'are'} never used on {wanted}",
             hint="leave `__pycache__` out, or compile with the target's Python",
         )
 
@@ -203,7 +210,7 @@ def secret_file(subject: Subject) -> Iterator[Finding]:
         if entry.origin != PROJECT:
             continue
         name = entry.path.rpartition("/")[2]
-        if not any(fnmatchcase(name, pattern) for pattern in _SECRETS) or name in _NO_SECRETS:
+        if not _IS_SECRET(name) or name in _NO_SECRETS:
             continue
         if name.endswith((".pem", ".key")) and not _has_private_key(entry):
             continue
@@ -239,6 +246,13 @@ def runtime_preview(subject: Subject) -> Iterator[Finding]:
             message=subject.target.lifecycle_note() or "the runtime is a preview",
             hint="use a supported runtime in production: see `manylambda targets`",
         )
+
+
+def _owners(distributions: Sequence[str]) -> str:
+    """Say where files lie that are of more than one."""
+    if len(distributions) == 1:
+        return f" of the project and of `{distributions[0]}`"
+    return f" in {len(distributions):,} distributions"
 
 
 def _zipped_size(tree: PackageTree) -> int:

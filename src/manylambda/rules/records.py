@@ -54,7 +54,8 @@ _NOT_MODULES: Final = re.compile(r"(?:\A|/)(?:bin|Scripts|share|etc|include)/")
 
 def record_mismatch(subject: Subject) -> Iterator[Finding]:
     """Find files that are not those their distribution was built with."""
-    listed_by = listed_twice(subject)
+    others = {path: {row.sha256 for _, row in listed} for path, listed in listed_twice(subject).items()}
+    damaged: dict[str, bool] = {}
     unread = _unread(subject)
     for record in subject.making.records:
         groups: dict[_Change, list[Entry]] = {}
@@ -65,10 +66,18 @@ def record_mismatch(subject: Subject) -> Iterator[Finding]:
                 if row.path not in unread:
                     absent.append(row)
             elif not _is_of_the_installer(row.path, record) and not _is_as_recorded(subject, entry, row):
-                digest = subject.digests.get(row.path)
-                if any(other.sha256 == digest for _, other in listed_by.get(row.path, ())):
+                if subject.digests.get(row.path) in others.get(row.path, ()):
                     continue  # another distribution's file: `path-collision`
-                groups.setdefault(_change(subject, entry, row), []).append(entry)
+                groups.setdefault(_change(subject, entry, row, damaged), []).append(entry)
+        if record.is_cut:
+            yield Finding(
+                rule="record-mismatch",
+                severity=Severity.WARNING,
+                path=f"{record.dist_info}/RECORD",
+                distribution=record.distribution,
+                message="cannot be read to its end: what it lists there is not compared",
+                hint="install the distribution again: no installer writes one so long, or fields so long",
+            )
         if subject.kind == "wheel":
             yield from _wheel_mismatches(record, [entry for group in groups.values() for entry in group], absent)
             continue
@@ -227,10 +236,13 @@ def _is_as_recorded(subject: Subject, entry: Entry, row: Row) -> bool:
     return row.sha256 is None or subject.digests.get(row.path) == row.sha256.rstrip("=")
 
 
-def _change(subject: Subject, entry: Entry, row: Row) -> _Change:
+def _change(subject: Subject, entry: Entry, row: Row, damaged: dict[str, bool]) -> _Change:
+    """Say what was done to a file; `damaged` keeps what reading it told, as many RECORDs may list it."""
     if row.size and not entry.content.size:
         return "empty code" if _is_code(subject, entry.path) else "changed data"
-    if is_damaged(entry):
+    if entry.path not in damaged:
+        damaged[entry.path] = is_damaged(entry)
+    if damaged[entry.path]:
         return "damaged"
     return "changed code" if _is_code(subject, entry.path) else "changed data"
 

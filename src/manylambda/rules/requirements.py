@@ -15,15 +15,18 @@ from manylambda.audits import normalised
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packaging.markers import Marker
+
     from manylambda.target import Target
 
 _REQUIREMENT: Final = (
     r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[(?P<extras>[^\]]*)\])?\s*"
     r"(?:@\s*(?P<url>\S+)|\(?(?P<specifier>(?:[<>=!~][^;()@]*)?)\)?)\s*(?:;(?P<marker>.*))?"
 )
-_RELEASE: Final = r"\d+(?:\.\d+)*"
-_BOUND: Final = r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*"
-_PREFIX: Final = r"\s*(==|!=)\s*(\d+(?:\.\d+)*)\.\*\s*"
+# Of no more digits than a number can honestly have: `int` refuses those of thousands.
+_RELEASE: Final = r"[0-9]{1,18}(?:\.[0-9]{1,18})*"
+_BOUND: Final = rf"\s*(>=|<=|==|!=|>|<)\s*({_RELEASE})\s*"
+_PREFIX: Final = rf"\s*(==|!=)\s*({_RELEASE})\.\*\s*"
 _COMPARISON: Final = (
     r"\s*\(?\s*(?P<key>[a-z_]+)\s*(?P<operator>==|!=|>=|<=|>|<)\s*"
     r"""(?P<quote>['"])(?P<value>[^'"]*)(?P=quote)\s*\)?\s*"""
@@ -49,6 +52,7 @@ class Needed(NamedTuple):
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Needed | None:
     """Take a `Requires-Dist` apart; None for one that is none."""
+    text = re.sub(r"\s+", " ", text)  # of a run of spaces the pattern would try every way to share it out
     match = re.fullmatch(_REQUIREMENT, text)
     if match is None:
         return None
@@ -75,12 +79,12 @@ def admits(specifier: str, version: str) -> bool:
     plain = _admits_plainly(specifier, version)
     if plain is not None:
         return plain
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.version import InvalidVersion, Version
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
 
     try:
         return SpecifierSet(specifier).contains(Version(version), prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
+    except ValueError:  # an invalid one, or a number of thousands of digits
         return True  # what cannot be read is no proof of a fault
 
 
@@ -89,24 +93,40 @@ def applies(marker: str, target: Target, extras: frozenset[str] = frozenset()) -
     if not marker:
         return True
     environment = target.markers
-    wanted = ("", *sorted(extras))
+    wanted = ("", *sorted(extras & _extras_in(marker)))
     plain = [_applies_plainly(marker, environment, extra) for extra in wanted]
     if True in plain:
         return True
     if None not in plain:
         return False
-    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+    parsed = _marker(marker)
+    try:
+        return parsed is not None and any(parsed.evaluate({**environment, "extra": extra}) for extra in wanted)
+    except (ValueError, RecursionError):  # an unknown name, or a number of thousands of digits
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _marker(text: str) -> Marker | None:
+    from packaging.markers import Marker
 
     try:
-        parsed = Marker(marker)
-        return any(parsed.evaluate({**environment, "extra": extra}) for extra in wanted)
-    except (InvalidMarker, UndefinedEnvironmentName):
-        return False
+        return Marker(text)
+    except (ValueError, RecursionError):  # an invalid one, or one of thousands of parentheses
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _extras_in(marker: str) -> frozenset[str]:
+    """Return the extras that a marker tells apart: any other is to it as none is."""
+    return (
+        frozenset(normalised(value) for value in re.findall(r"[\w.-]+", marker)) if "extra" in marker else frozenset()
+    )
 
 
 def _admits_plainly(specifier: str, version: str) -> bool | None:
     release, post, number = version.partition(".post")
-    if not re.fullmatch(_RELEASE, release) or (post and not number.isdecimal()):
+    if not re.fullmatch(_RELEASE, release) or (post and not re.fullmatch("[0-9]{1,18}", number)):
         return None
     have = _numbers(release)
     for bound in specifier.split(","):

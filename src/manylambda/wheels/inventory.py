@@ -52,6 +52,7 @@ _CHUNK: Final = 1 << 20
 _READABLE_METHODS: Final = {0: "stored", 8: "deflate", 12: "bzip2", 14: "lzma"}
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _REFERENCE: Final = re.compile(rf"({_DOTTED})\s*:\s*({_DOTTED})\s*(?:\[.*\])?\Z")
+_MAX_TAGS: Final = 4096
 _SIGNATURES: Final = ("RECORD.jws", "RECORD.p7s")
 
 
@@ -390,10 +391,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str)
         failures = (*failures, LZMAError)
     size = 0
     try:
-        with archive.open(info) as stream:
-            while chunk := stream.read(_CHUNK):
-                size += len(chunk)
-                yield chunk
+        for chunk in _unpacked(archive, info, filename):
+            size += len(chunk)
+            yield chunk
     except failures as error:
         raise UnsafeArchive(
             f"`{filename}` is damaged at `{info.filename}`: {error}", hint="download or build it again"
@@ -402,6 +402,32 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str)
         raise UnsafeArchive(
             f"`{filename}` is damaged at `{info.filename}`: wrong length", hint="download or build it again"
         )
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str) -> Iterator[bytes]:
+    if info.compress_type in {STORED, DEFLATED}:
+        with archive.open(info) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+        return
+    import zlib
+
+    from manylambda.archive import expand
+
+    def packed(stream: IO[bytes]) -> Iterator[bytes]:
+        stream.seek(_data_offset(stream, info, filename))
+        left = info.compress_size
+        while left and (data := stream.read(min(left, 1 << 16))):
+            left -= len(data)
+            yield data
+
+    crc = 0
+    with Path(archive.filename or "").open("rb") as stream:
+        for chunk in expand(packed(stream), info.compress_type, info.file_size):
+            crc = zlib.crc32(chunk, crc)
+            yield chunk
+    if crc != info.CRC:
+        raise EOFError("wrong checksum")
 
 
 def _parsed_record(text: str, filename: str) -> dict[str, tuple[str, str]]:
@@ -435,13 +461,10 @@ def _wheel_tags(text: str, filename: str) -> tuple[str, ...]:
                     f"`{filename}` is of wheel format {value}", hint="only format 1 is known; update manylambda"
                 )
         if key.lower() == "tag":
-            pythons, abis, platforms = [*value.split("-", 2), "", ""][:3]
-            tags.extend(
-                f"{python}-{abi}-{platform}"
-                for python in pythons.split(".")
-                for abi in abis.split(".")
-                for platform in platforms.split(".")
-            )
+            pythons, abis, platforms = (part.split(".") for part in [*value.split("-", 2), "", ""][:3])
+            if len(tags) + len(pythons) * len(abis) * len(platforms) > _MAX_TAGS:
+                raise UnsafeArchive(f"`{filename}` lists over {_MAX_TAGS:,} tags in its WHEEL file")
+            tags.extend(f"{python}-{abi}-{platform}" for python in pythons for abi in abis for platform in platforms)
     if not has_version:
         raise UnsafeArchive(f"`{filename}` has no `Wheel-Version` in its WHEEL file")
     return tuple(tags)
