@@ -34,11 +34,12 @@ class Scratch:
     Names come from a counter: nothing of an image decides where a file is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inside: Path | None = None) -> None:
+        """Make it in `inside`, from where files can be moved to their place, else where temporary files lie."""
         import shutil
 
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="manylambda-image-"))
+            self.folder = Path(tempfile.mkdtemp(prefix="manylambda-image-", dir=inside))
         except OSError as error:
             raise no_room(error) from error
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

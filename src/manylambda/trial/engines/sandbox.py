@@ -1,0 +1,408 @@
+"""Runs one process by bubblewrap: hears its lines, keeps the end of its log, and ends it with all its children.
+
+Everything in it hangs on the first process of its pid namespace: when that is killed the kernel kills the rest,
+whatever it forks, stops or ignores; and it is killed with bubblewrap, which is killed with us.
+
+What a process may use is bound twice. The kernel's limits are set from outside before the program starts, wide: Lambda
+bounds memory that is used, and the kernel's limit is on what is reserved; and it binds no number of processes for root.
+So what is used is looked at fifty times a second as well, and who passes a limit is ended. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
+
+from manylambda.errors import TrialError
+from manylambda.trial.model import Completed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from manylambda.trial.model import Limits
+
+LOG_BYTES: Final = 64 << 10
+LINE_BYTES: Final = 1 << 20
+_CHUNK: Final = 64 << 10
+_PAUSE: Final = 0.02
+_FEW: Final = 5
+"""Looks that tell nothing yet: at first bubblewrap is in the place of the program."""
+_START: Final = 20.0
+"""Seconds that bubblewrap may take to make the namespaces; it takes milliseconds."""
+_GRACE: Final = 2.0
+"""Seconds in which what was killed must be gone."""
+_RESERVED: Final = 4
+"""How many times the memory that a process may use it may reserve."""
+_MORE_RESERVED: Final = 1 << 30
+_THREADS: Final = 1024
+"""As Lambda allows; the kernel counts threads where we count processes."""
+
+
+class Sandbox(NamedTuple):
+    """What is run, and how its environment is made."""
+
+    program: str
+    """Where bubblewrap is."""
+    options: Sequence[str]
+    command: Sequence[str]
+    overhead: int | None = None
+    """Bytes that an emulator needs for itself; None without one."""
+
+
+def run(sandbox: Sandbox, *, job: bytes, limits: Limits, hear: Callable[[str], None]) -> Completed:
+    """Run a command and wait for its end; see `Session.run`. Raises `TrialError` when bubblewrap cannot.
+
+    Its environment is what `options` set, and `PWD`. The peak of memory is None under an emulator, which needs its own.
+    """
+    return _Run(sandbox, job, limits, hear).run()
+
+
+class _Run:
+    def __init__(self, sandbox: Sandbox, job: bytes, limits: Limits, hear: Callable[[str], None]) -> None:
+        self._sandbox = sandbox
+        self._job = memoryview(job)
+        self._limits = limits
+        self._lines = _Lines(hear)
+        self._log = b""
+        self._memory = limits.memory + (sandbox.overhead or 0)
+        self._peak = 0
+        self._looks = 0
+        self._began = time.monotonic()
+        self._ended_for: str | None = None
+
+    def run(self) -> Completed:
+        kills = _kernel_kills()
+        with contextlib.ExitStack() as stack:
+            process, first = self._start(stack)
+            try:
+                self._attend(process, first)
+            finally:
+                _end(process, first)
+            usage = _bury(process)
+        status = process.returncode
+        if status > 128:
+            status = 128 - status
+        log = self._log.decode(errors="replace")
+        if status == 1 and not self._lines.count and (failure := _failure(log)):
+            raise TrialError(f"bubblewrap cannot make the environment: {failure}")
+        if self._ended_for is not None:
+            status = -signal.SIGKILL
+        if self._ended_for == "processes":
+            log += f"\nmanylambda: ended, because it had more than {self._limits.processes} processes\n"
+        return Completed(
+            status=status,
+            log=log,
+            seconds=time.monotonic() - self._began,
+            timed_out=self._ended_for == "time",
+            out_of_memory=self._ended_for == "memory"
+            or (self._ended_for is None and status == -signal.SIGKILL and _kernel_kills() > kills),
+            peak_memory=self._measured(usage),
+        )
+
+    def _start(self, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], int]:
+        """Start bubblewrap; give it and its child, the first process of the namespace, once its limits are set."""
+        # Options through a file: the command line is seen by every user of this host, and has an end.
+        options = stack.enter_context(os.fdopen(os.memfd_create("options"), "w+b", buffering=0))
+        options.write(b"".join(os.fsencode(word) + b"\0" for word in self._sandbox.options))
+        options.seek(0)
+        told, telling = (stack.enter_context(os.fdopen(one, mode, buffering=0)) for one, mode in _pipe())
+        holding, held = (stack.enter_context(os.fdopen(one, mode, buffering=0)) for one, mode in reversed(_pipe()))
+        # `held` is read inside until `holding` is written to.
+        process = subprocess.Popen(
+            [
+                self._sandbox.program,
+                *("--args", str(options.fileno())),
+                *("--info-fd", str(telling.fileno()), "--block-fd", str(held.fileno())),
+                *("--", *self._sandbox.command),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={},
+            cwd="/",
+            bufsize=0,
+            pass_fds=(options.fileno(), telling.fileno(), held.fileno()),
+            start_new_session=True,
+        )
+        stack.callback(_close, process)
+        try:
+            telling.close()
+            held.close()
+            child = _child(told)
+            first = os.pidfd_open(child) if child is not None else -1
+            if child is not None:
+                stack.callback(os.close, first)
+                self._bound(child)
+                self._first = child
+                with contextlib.suppress(BrokenPipeError):
+                    holding.write(b"1")
+                return process, first
+            process.kill()
+            _, log = process.communicate(timeout=_GRACE)
+            failure = _failure(log.decode(errors="replace")) or f"it ended with status {process.returncode}"
+            raise TrialError(f"bubblewrap cannot make the environment: {failure}", hint=hint(failure))
+        except BaseException:
+            process.kill()
+            raise
+
+    def _bound(self, process: int) -> None:
+        reserved = _RESERVED * self._memory + _MORE_RESERVED
+        for number, wanted in (
+            (resource.RLIMIT_NOFILE, self._limits.files),
+            (resource.RLIMIT_NPROC, self._limits.processes + _THREADS),
+            (resource.RLIMIT_DATA, reserved),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            _, hard = resource.prlimit(process, number)
+            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.prlimit(process, number, (allowed, allowed))
+
+    def _attend(self, process: subprocess.Popen[bytes], first: int) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        deadline = self._began + self._limits.seconds
+        with selectors.DefaultSelector() as selector:
+            for stream, event in (
+                (process.stdin, selectors.EVENT_WRITE),
+                (process.stdout, selectors.EVENT_READ),
+                (process.stderr, selectors.EVENT_READ),
+            ):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, event)
+            gone = os.pidfd_open(process.pid)
+            selector.register(gone, selectors.EVENT_READ)
+            try:
+                look = 0.0
+                while True:
+                    now = time.monotonic()
+                    if now >= look:
+                        look = now + _PAUSE
+                        self._ended_for = self._watch(self._first)
+                        if now >= deadline:
+                            self._ended_for = "time"
+                        if self._ended_for is not None:
+                            break
+                    ready = selector.select(max(0.0, look - now))
+                    for key, _ in ready:
+                        if key.fileobj is process.stdin:
+                            self._give(process.stdin, selector)
+                        elif key.fileobj is process.stdout:
+                            self._read(process.stdout, self._lines.add, selector)
+                        elif key.fileobj is process.stderr:
+                            self._read(process.stderr, self._note, selector)
+                    if any(key.fileobj == gone for key, _ in ready):
+                        break
+            finally:
+                os.close(gone)
+            _end(process, first)
+            # What it wrote before it was gone; nobody is left to write more, but what is there may be all of a pipe.
+            until = time.monotonic() + _GRACE
+            for stream, take in ((process.stdout, self._lines.add), (process.stderr, self._note)):
+                while stream in selector.get_map() and time.monotonic() < until:
+                    if not self._read(stream, take, selector):
+                        time.sleep(0.001)
+            self._lines.end()
+
+    def _give(self, stream: IO[bytes], selector: selectors.BaseSelector) -> None:
+        # It may end, or close its input, without having read all.
+        with contextlib.suppress(BrokenPipeError):
+            while self._job:
+                try:
+                    written = os.write(stream.fileno(), self._job[:_CHUNK])
+                except BlockingIOError:
+                    return
+                self._job = self._job[written:]
+        selector.unregister(stream)
+        stream.close()
+
+    def _read(self, stream: IO[bytes], take: Callable[[bytes], None], selector: selectors.BaseSelector) -> bool:
+        """Read what is there; whether there was anything."""
+        try:
+            chunk = os.read(stream.fileno(), _CHUNK)
+        except BlockingIOError:
+            return False
+        if chunk:
+            take(chunk)
+        else:
+            selector.unregister(stream)
+        return True
+
+    def _note(self, chunk: bytes) -> None:
+        self._log = (self._log + chunk)[-LOG_BYTES:]
+
+    def _watch(self, first: int) -> str | None:
+        """Look at what all the processes use; say which limit is passed."""
+        processes = list(_descendants(first))
+        if len(processes) > self._limits.processes:
+            return "processes"
+        self._looks += 1
+        used = sum(_resident(processes))
+        if used > self._memory and (exact := _shared_out(processes)) is not None:
+            used = exact
+        self._peak = max(self._peak, used)
+        return "memory" if used > self._memory else None
+
+    def _measured(self, usage: resource.struct_rusage | None) -> int | None:
+        if self._sandbox.overhead is not None:
+            return None
+        # What the kernel says of a child is no less than we had when it was started.
+        told = 0 if usage is None else usage.ru_maxrss
+        if told > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            return max(self._peak, told * 1024)
+        return self._peak if self._looks > _FEW else None
+
+
+class _Lines:
+    """Cuts output into lines; of one that is too long only the beginning is heard."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        self._hear = hear
+        self._begun = bytearray()
+        self._is_cut = False
+        self.count = 0
+
+    def add(self, chunk: bytes) -> None:
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._more(line)
+            self.end()
+            self._is_cut = False
+        self._more(rest)
+
+    def end(self) -> None:
+        """Have heard what was begun."""
+        if self._begun:
+            self.count += 1
+            line, self._begun = self._begun, bytearray()
+            self._hear(line.decode(errors="replace").removesuffix("\r"))
+
+    def _more(self, part: bytes) -> None:
+        if not self._is_cut:
+            self._begun += part[: LINE_BYTES - len(self._begun)]
+            if len(self._begun) == LINE_BYTES:
+                self.end()
+                self._is_cut = True
+
+
+def hint(failure: str) -> str | None:
+    """Say what to do about a failure of bubblewrap."""
+    text = failure.lower()
+    if "uid map" in text or "rtm_newaddr" in text:
+        return (
+            "AppArmor keeps users from making namespaces here, as Ubuntu 24.04 does: allow them "
+            "(`sysctl kernel.apparmor_restrict_unprivileged_userns=0`), or run this as root"
+        )
+    if "namespace" in text or "operation not permitted" in text or "no space left" in text:
+        return (
+            "namespaces are forbidden here: in a container, give it `--security-opt seccomp=unconfined` or use the "
+            "engine `container` outside; else allow them (`sysctl user.max_user_namespaces=10000`)"
+        )
+    return None
+
+
+def _pipe() -> list[tuple[int, str]]:
+    reader, writer = os.pipe()
+    return [(reader, "rb"), (writer, "wb")]
+
+
+def _child(told: IO[bytes]) -> int | None:
+    """Read which process bubblewrap has made; None when it ended before."""
+    text = b""
+    deadline = time.monotonic() + _START
+    with selectors.DefaultSelector() as selector:
+        selector.register(told, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            chunk = told.read(4096)
+            text += chunk
+            with contextlib.suppress(ValueError, KeyError):
+                return int(json.loads(text)["child-pid"])
+            if not chunk:
+                break
+    return None
+
+
+def _end(process: subprocess.Popen[bytes], first: int) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(first, signal.SIGKILL)
+
+
+def _bury(process: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
+    """Wait for bubblewrap, which ends when its child has; give what the two used."""
+    until = time.monotonic() + _GRACE
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return usage
+        if time.monotonic() >= until:
+            process.kill()
+            process.wait()
+            return None
+        time.sleep(0.001)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    if process.returncode is None:
+        process.kill()
+        process.wait()
+
+
+def _failure(log: str) -> str | None:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if lines and lines[-1].startswith("bwrap: "):
+        return lines[-1].removeprefix("bwrap: ")
+    return None
+
+
+def _descendants(process: int) -> Iterable[int]:
+    """Give all processes below one; whoever loses its parent comes to the first of the namespace, so none is missed."""
+    waiting = [process]
+    while waiting:
+        one = waiting.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{one}/task"):  # noqa: PTH208 - fifty times a second
+                with open(f"/proc/{one}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+                    children = [int(word) for word in file.read().split()]
+                yield from children
+                waiting += children
+
+
+def _resident(processes: Iterable[int]) -> Iterable[int]:
+    page = resource.getpagesize()
+    for process in processes:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{process}/statm", "rb") as file:  # noqa: PTH123
+            yield int(file.read().split()[1]) * page
+
+
+def _shared_out(processes: Iterable[int]) -> int | None:
+    """Give what processes use with what they share counted once: dearer to know than `_resident`."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            try:
+                with open(f"/proc/{process}/smaps_rollup", "rb") as file:  # noqa: PTH123
+                    total += sum(int(line.split()[1]) for line in file if line.startswith(b"Pss:")) << 10
+            except PermissionError:
+                return None
+    return total
+
+
+def _kernel_kills() -> int:
+    """Count whom the kernel killed on this host for want of memory."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    return 0
