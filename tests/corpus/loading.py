@@ -336,7 +336,6 @@ LOADING: Final = (
         ("pyzmq",),
         renamed("pyzmq.libs/libzmq*", "-2f02442c", ""),
         (error("library-missing", ZMQ, "lies in `pyzmq.libs/libzmq.so.5.2.5`"),),
-        fault="`windll.LoadLibrary` in Python code for Windows is taken for a sign that the library is loaded first",
     ),
     Case(
         "soname that a module needs renamed",
@@ -369,7 +368,6 @@ LOADING: Final = (
         ("pyzmq",),
         edited(ZMQ, tag(15, 21)),
         (error("library-missing", ZMQ, "where the loader does not look"),),
-        fault="`windll.LoadLibrary` in Python code for Windows is taken for a sign that the library is loaded first",
     ),
     Case(
         "RPATH that leads elsewhere",

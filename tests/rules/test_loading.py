@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -227,12 +228,86 @@ def test_a_library_where_the_loader_does_not_look_is_missing() -> None:
 
 def test_a_library_that_python_code_loads_by_hand_is_a_warning() -> None:
     contents: dict[str, bytes | str] = {
-        "demo/__init__.py": "import ctypes\nctypes.CDLL('x')\n",
+        "demo/__init__.py": "import ctypes\nctypes.CDLL('libused.so.1')\n",
         "demo/_ext.so": elf("needs_used.so"),
         "demo/libs/libused.so.1": elf("libused.so.1"),
     }
     assert told(X86, files(contents, "demo")) == [("library-missing", "warning", "demo/_ext.so")]
     assert told(X86, files(contents)) == [("library-missing", "warning", "demo/_ext.so")]
+
+
+HERE = "import ctypes, glob, os\nhere = os.path.dirname(__file__)\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ctypes.CDLL(os.path.join(here, 'libs', 'libused.so.1'), mode=ctypes.RTLD_GLOBAL)",
+        "ctypes.cdll.LoadLibrary(os.path.join(here, 'libs/libused.so.1'))",
+        "ctypes.cdll[here + '/libs/libused.so.1']",
+        "for name in 'other', 'used':\n    ctypes.CDLL(f'{here}/libs/lib{name}.so.1')",
+        "for name in 'other', 'used':\n    ctypes.CDLL(here + '/libs/lib' + name + '.so')",
+        "for path in glob.glob(os.path.join(here, 'libs', '*.so*')):\n    ctypes.CDLL(path)",
+        "for path in os.listdir(os.path.join(here, 'libs')):\n    ctypes.CDLL(path)",
+        "list(map(ctypes.CDLL, glob.glob(here + '/libs/lib*.so.*')))",
+        "for path in glob.glob(here + '/**/lib*'):\n    ctypes.CDLL(path)",
+        "for folder, _, names in os.walk(here):\n    [ctypes.CDLL(name) for name in names if '.so' in name]",
+        "import cffi\ncffi.FFI().dlopen(here + '/libs/libused.so.1')",
+        "import numpy\nnumpy.ctypeslib.load_library('libused', here)",
+        "if os.name == 'nt':\n    ctypes.WinDLL('x')\nelse:\n    ctypes.CDLL('libused.so.1')",
+        "if not sys.platform.startswith('win'):\n    ctypes.CDLL('libused.so.1')",
+        "from demo.table import names\nfor name in names:\n    ctypes.CDLL(name)",
+        "ctypes.CDLL('libused.so.1') syntax of ] a later Python",
+    ],
+)
+def test_code_that_can_mean_a_library_loads_it_by_hand(code: str) -> None:
+    contents: dict[str, bytes | str] = {
+        "demo/__init__.py": HERE + code,
+        "demo/table.py": "names = ['libused.so.1', 'libother.so.1']",
+        "demo/_ext.so": elf("needs_used.so"),
+        "demo/libs/libused.so.1": elf("libused.so.1"),
+    }
+    assert told(X86, files(contents, "demo")) == [("library-missing", "warning", "demo/_ext.so")]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ctypes.windll.LoadLibrary('kernel32')",
+        "from ctypes import windll\nwindll.LoadLibrary(here + '/libs/libused.so.1')",
+        "ctypes.WinDLL(here + '/libs/libused.so.1')",
+        "ctypes.CDLL('libc.so.6')",
+        "ctypes.CDLL(None)",
+        "ctypes.CDLL(ctypes.util.find_library('used'))",
+        "ctypes.CDLL(name, ctypes.RTLD_GLOBAL)",
+        "ctypes.cdll.msvcrt",
+        "ctypes.PyDLL(f'{here}/libunused.so')",
+        "ctypes.CDLL(here + '/other.so')",
+        "if sys.platform == 'win32':\n    for path in glob.glob(here + '/libs/*'):\n        ctypes.CDLL(path)",
+        "if os.name == 'nt' and here:\n    ctypes.CDLL(here + '/libs/libused.so.1')",
+        "if sys.platform.startswith('win'):\n    ctypes.CDLL(here + '/libs/libused.so.1')",
+        "ctypes.CDLL(name) if name else None",
+        "def load(name):\n    'libs'\n    ctypes.CDLL(name)",
+        "'libused.so.1'",
+        "sys.setdlopenflags(sys.getdlopenflags() | os.RTLD_GLOBAL)",
+    ],
+)
+def test_code_that_cannot_mean_a_library_does_not_load_it(code: str) -> None:
+    contents: dict[str, bytes | str] = {
+        "demo/__init__.py": HERE + code,
+        "demo/_ext.so": elf("needs_used.so"),
+        "demo/libs/libused.so.1": elf("libused.so.1"),
+    }
+    assert told(X86, files(contents, "demo")) == [("library-missing", "error", "demo/_ext.so")]
+
+
+def test_sources_without_end_are_looked_through_in_bounded_time() -> None:
+    source = HERE + "ctypes.CDLL(x)\n" + "y = [1]\n" * 100_000
+    contents: dict[str, bytes | str] = {f"demo/m{number}.py": source for number in range(20)}
+    contents |= {"demo/_ext.so": elf("needs_used.so"), "demo/libs/libused.so.1": elf("libused.so.1")}
+    started = time.monotonic()
+    assert told(X86, files(contents, "demo")) == [("library-missing", "error", "demo/_ext.so")]
+    assert time.monotonic() - started < 30
 
 
 def test_a_library_that_a_required_distribution_loads_first_is_a_warning() -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, cast
 from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.elf import ElfFile, ForeignFile, Malformed, symbol_table
 from manylambda.linkage import Outcome, Scopes, fits, imports_tag, is_loadable, module_file, musl_sign
+from manylambda.rules.by_hand import ByHand
 from manylambda.rules.requirements import required_name
-from manylambda.tree import open_content, read_content
+from manylambda.tree import open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
     from manylambda.audits import Subject
     from manylambda.elf import NativeFile, SymbolTable
     from manylambda.linkage import Link, VersionFault
-    from manylambda.tree import Entry
 
 _EXPLAINED_SIZE: Final = 16 << 20
 _EXPLAINED_FILES: Final = 3
-_READ_SIZE: Final = 1 << 20
 
 
 def wrong_machine(subject: Subject) -> Iterator[Finding]:
@@ -172,12 +171,13 @@ def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
 
 def library_missing(subject: Subject) -> Iterator[Finding]:
     """Find needed libraries that neither the runtime nor the package has, or that no search path leads to."""
+    preloading = _Preloading(subject)
     missing: dict[tuple[str | None, str, Severity], list[Link]] = {}
     for link in subject.linkage.links:
         if link.outcome is Outcome.MISSING:
             severity = _severity(subject, link.chain[0], link.needer)
         elif link.outcome is Outcome.UNREACHED:
-            severity = Severity.WARNING if _may_be_preloaded(subject, link) else _severity(subject, link.chain[0])
+            severity = Severity.WARNING if preloading.may_bring(link) else _severity(subject, link.chain[0])
         else:
             continue
         missing.setdefault((subject.distribution_of(link.needer), link.soname, severity), []).append(link)
@@ -366,6 +366,7 @@ class _Process:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.scopes = Scopes(subject.linkage)
+        self.by_hand = ByHand(subject)
         self._defined: dict[str, frozenset[str] | None] = {}
 
     def defined(self, path: str) -> frozenset[str] | None:
@@ -440,12 +441,23 @@ def _may_be_given(process: _Process, path: str, names: Sequence[str]) -> bool:
     """Whether a library that Python code loads by hand may have made its symbols known to all (RTLD_GLOBAL)."""
     subject = process.subject
     family = _family(subject, path)
-    if not _family_loads_by_hand(subject, family):
+    if not process.by_hand.asks_for_global_symbols(family):
         return False
+    # With a library its own ones are made known, and with the flags of the process whatever is imported.
+    others = {other for other, _ in _loaded(subject) if (subject.distribution_of(other) or PROJECT) in family}
+    waiting = [other for other in others if _is_imported(process, other) or process.by_hand.may_load(family, other)]
+    libraries: dict[str, list[str]] = {}
+    for link in subject.linkage.links:
+        if link.provider is not None and link.outcome is Outcome.BUNDLED:
+            libraries.setdefault(link.needer, []).append(link.provider)
     left = set(names)
-    for other, _ in _loaded(subject):
-        if left and other != path and (subject.distribution_of(other) or PROJECT) in family:
-            left -= process.defined(other) or frozenset()
+    seen = {path, *waiting}
+    while left and waiting:
+        other = waiting.pop()
+        left -= (process.defined(other) or frozenset()) if other != path else frozenset()
+        new = [library for library in libraries.get(other, ()) if library not in seen]
+        seen.update(new)
+        waiting += new
     return not left
 
 
@@ -581,7 +593,7 @@ class _Explainer:
 def _version_key(version: str) -> tuple[str, tuple[int, ...], str]:
     namespace, _, number = version.partition("_")
     parts = number.split(".")
-    return namespace, tuple(int(part) if part.isdecimal() else 1 << 30 for part in parts), number
+    return namespace, tuple(int(part) if part.isdecimal() and len(part) < 10 else 1 << 30 for part in parts), number
 
 
 def _listed(items: Sequence[str], most: int) -> str:
@@ -599,41 +611,35 @@ def _glibc_hint(subject: Subject, path: str, version: str) -> str:
     return hint + ("; or use python3.12 or newer, which has glibc 2.34" if newer else "")
 
 
-def _may_be_preloaded(subject: Subject, link: Link) -> bool:
-    """Whether there is a sign that something loads the library before the file that needs it is loaded.
+class _Preloading:
+    """What may be loaded already when a file that needs it is loaded.
 
     Wheels that share libraries rely on it: torchvision imports torch first, CUDA wheels call `ctypes.CDLL`. The sign is
     a library that another file of the distribution, or of one it requires, does reach, or Python code there that loads
-    libraries by hand.
+    it by hand.
     """
-    assert link.provider is not None
-    holder = subject.distribution_of(link.provider)
-    family = _family(subject, link.needer)
-    if (holder or PROJECT) not in family:
-        return False
-    if any(one.provider == link.provider and one.outcome is Outcome.BUNDLED for one in subject.linkage.links):
-        return True
-    return _family_loads_by_hand(subject, family)
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._by_hand = ByHand(subject)
+        self._reached: frozenset[str | None] | None = None
+
+    def may_bring(self, link: Link) -> bool:
+        """Whether there is a sign of it for the library of `link`, which lies where the loader does not look."""
+        assert link.provider is not None
+        family = _family(self._subject, link.needer)
+        if (self._subject.distribution_of(link.provider) or PROJECT) not in family:
+            return False
+        if self._reached is None:
+            links = self._subject.linkage.links
+            self._reached = frozenset(one.provider for one in links if one.outcome is Outcome.BUNDLED)
+        return link.provider in self._reached or self._by_hand.may_load(family, link.provider)
 
 
 def _family(subject: Subject, path: str) -> frozenset[str]:
     """Return the distribution of a file and those that it requires."""
     own = subject.distribution_of(path)
     return frozenset({own or PROJECT}) | (_requirements(subject, own) if own is not None else frozenset())
-
-
-def _family_loads_by_hand(subject: Subject, family: frozenset[str]) -> bool:
-    return any(
-        entry.origin in family and entry.path.endswith(".py") and _loads_by_hand(entry)
-        for entry in subject.entries.values()
-    )
-
-
-def _loads_by_hand(entry: Entry) -> bool:
-    if entry.content.size > _READ_SIZE:
-        return False
-    text = read_content(entry.content)
-    return b"CDLL(" in text or b"LoadLibrary(" in text or b"RTLD_GLOBAL" in text
 
 
 def _requirements(subject: Subject, name: str) -> frozenset[str]:
