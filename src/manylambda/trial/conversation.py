@@ -1,0 +1,128 @@
+"""How a trial talks with the script inside: a job given, lines heard."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from manylambda.errors import TrialError
+from manylambda.trial.variables import PROGRAM, search_path, site_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from manylambda.target import Target
+    from manylambda.trial.model import Completed, Limits, Session
+
+# What an allocator may hold in reserve before memory that is never used counts.
+_RESERVE: Final = 1 << 30
+_MAX_LOG: Final = 8 << 10
+# Without the host's own packages and the user's; what of them the runtime has is added by the script.
+FLAGS: Final = ("-s", "-S")
+
+
+class Conversation:
+    """One run of a script inside; hears what it tells and forgets what others write."""
+
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        *,
+        kind: str,
+        modules: Sequence[str],
+        seconds: float,
+        limits: Limits,
+        environment: Mapping[str, str],
+        native: bool = True,
+    ) -> None:
+        self.token: Final = secrets.token_hex(16)
+        self.is_ready = False
+        self._target = target
+        self._hear: Callable[[Mapping[str, Any]], None] = lambda _: None
+        pythonpath = environment.get("PYTHONPATH")
+        places = session.places
+        self.job: Final = json.dumps(
+            {
+                "token": self.token,
+                "kind": kind,
+                "places": places._asdict(),
+                "path": search_path(target, places, pythonpath),
+                "sites": site_folders(target, places, pythonpath),
+                "program": PROGRAM,
+                "modules": list(modules),
+                "seconds": seconds,
+                "native": native,
+                "limits": {
+                    "files": limits.files,
+                    "processes": limits.processes,
+                    "data": limits.memory + _RESERVE,
+                },
+            }
+        ).encode()
+        self._session = session
+        self._limits = limits
+        self._environment = environment
+        self._python: list[int] | None = None
+
+    def run(self, hear: Callable[[Mapping[str, Any]], None], *, flags: Sequence[str] = ()) -> Completed:
+        """Run it to its end; `hear` gets each fact. Raises `TrialError` where the target's Python does not start."""
+        self._hear = hear
+        script = f"{self._session.places.scripts}/probe.py"
+        completed = self._session.run(
+            [*flags, *FLAGS, script],
+            job=self.job,
+            environment=self._environment,
+            limits=self._limits,
+            hear=self._line,
+        )
+        if self._python is None:
+            last = self.plain(completed.log).strip().rpartition("\n")[2]
+            raise TrialError(
+                f"Python did not start: {'no answer in time' if completed.timed_out else f'status {completed.status}'}",
+                hint=last[:500] or "it wrote nothing; try another `--engine`",
+            )
+        if tuple(self._python[:2]) != self._target.python:
+            raise TrialError(
+                "the environment has Python {}, `{}` runs {}.{}".format(
+                    ".".join(map(str, self._python)), self._target, *self._target.python
+                ),
+                hint="give the root file system or image of the runtime, or another `--engine`",
+            )
+        return completed
+
+    def plain(self, log: str) -> str:
+        """Return a log without our marks."""
+        return re.sub(rf"\n?{self.token} \d+\n", "", log)
+
+    def parts(self, log: str) -> dict[int, str]:
+        """Return what each module wrote, by its place; of the beginning, before any module, at -1."""
+        pieces = re.split(rf"\n?{self.token} (\d+)\n", log)
+        parts = {int(index): text for index, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+        before = (int(pieces[1]) if len(pieces) > 1 else 0) - 1  # the log may begin in the middle
+        return {index: shortened(text) for index, text in {before: pieces[0], **parts}.items()}
+
+    def _line(self, line: str) -> None:
+        token, _, text = line.partition(" ")
+        if token != self.token:
+            return
+        try:
+            fact = json.loads(text)
+        except ValueError:
+            return
+        if not isinstance(fact, dict):
+            return
+        if fact.get("event") == "up":
+            self._python = [int(part) for part in fact["python"]]
+        elif fact.get("event") == "ready":
+            self.is_ready = True
+        else:
+            self._hear(fact)
+
+
+def shortened(text: str, size: int = _MAX_LOG) -> str:
+    """Return the end of a log that is too long."""
+    text = text.strip("\n")
+    return text if len(text) <= size else "[...]\n" + text[-size:].partition("\n")[2]
