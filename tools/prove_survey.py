@@ -9,8 +9,7 @@ that the runtime does not have are renamed there, so that only Debian's own file
 
 - every module that the distribution itself brings to the top level, every package an extension module of it lies in,
   and every extension module of it is imported;
-- every shared object of the whole package is given to `dlopen` in a process of its own, every program to
-  `ld.so --list`;
+- every shared object of the whole package is given to `dlopen` in a process of its own, every program to `ldd`;
 - the symbol versions of glibc, libstdc++ and libgcc that a file needs are read by `readelf`: Debian's are newer.
 
 Needs Linux on x86_64, root, `mmdebstrap`, `bwrap`, `patchelf`, `readelf`, and `qemu-aarch64-static` for arm64. WORK
@@ -91,9 +90,14 @@ JUDGED: Final = (
     ("opencv-python-headless", "cv2.cv2: .*Submodule name", "`cv2` loads this file itself, and imports"),
     ("pillow", "No module named 'tkinter'", "a window of Tk; no tkinter there"),
     ("scipy", "_matfuncs_sqrtm_triu", "imports in a circle when it is asked for first; nobody does"),
+    (
+        "soundfile",
+        "libsndfile",
+        "the wheels with this library need glibc 2.28, the pure one that is taken needs the system's",
+    ),
     ("zstandard", "No module named '_cffi_backend'", "an extra brings cffi; the C backend imports"),
 )
-"""Distribution, what its failure says, and why that is no fault of its files."""
+"""Distribution, what its failure says, and where that comes from."""
 
 DRIVER: Final = r'''
 import json, os, select, signal, struct, sys, traceback
@@ -261,13 +265,9 @@ class Root:
         with TemporaryDirectory() as text:
             Path(text).chmod(0o755)
             for name in names:
-                command = [
-                    *self._sandbox(package, Path(text)),
-                    *self._emulator(),
-                    loader,
-                    "--list",
-                    f"/var/task/{name}",
-                ]
+                # `--list` stops at the first; so does not what `ldd` does.
+                traced = [*self._sandbox(package, Path(text)), "--setenv", "LD_TRACE_LOADED_OBJECTS", "1"]
+                command = [*traced, *self._emulator(), loader, f"/var/task/{name}"]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 absent = sorted(set(re.findall(r"^\s*(\S+) => not found", done.stdout, re.MULTILINE)))
                 if absent:
@@ -606,7 +606,7 @@ CPython of the same minor version (arm64 under qemu as a Neoverse N1), read-only
 
 - the distribution's modules are imported: the top level, packages with extension modules, extension modules;
 - every shared object of the whole package is given to `dlopen` with `RTLD_NOW` in a process of its own, and every
-  program to `ld.so --list`;
+  program to `ldd`;
 - `readelf` tells the symbol versions of glibc, libstdc++ and libgcc that each file needs, for Debian's libraries are
   newer than Lambda's and would serve it.
 
@@ -618,6 +618,9 @@ other libraries, and anything that happens after the import. Debian has no CPyth
 """
 
 
+BEHIND: Final = "a module that needs it leads to what it needs, and loads"
+
+
 def page(work: Path) -> str:
     """Return the page from what is in the folder."""
     everything = {
@@ -627,6 +630,7 @@ def page(work: Path) -> str:
     }
     proofs = [_Proved(name, target, one) for target, row in everything.items() for name, one in row.items()]
     looked = [one for one in proofs if "none" not in one.found]
+    behind = sum(row[-1] == BEHIND for one in looked for row in one.other_files())
     misses = [text for one in looked for text in one.misses()]
     alarms = [text for one in looked for text in one.alarms()]
     good = [one for one in looked if "modules" in one.found and not one.is_bad()]
@@ -639,8 +643,8 @@ def page(work: Path) -> str:
         f"Of {len(good)} packages that were run and have no error about loading, {len(whole)} import whole; what does",
         "not import of the others is listed below, and why.",
         "",
-        f"**{len(misses)} misses** (it does not load, and the audit does not say so).",
-        f"**{len(alarms)} false alarms** (an error about a file that loads, or without proof).",
+        f"Misses (it does not load, and the audit does not say so): **{len(misses)}**. False alarms (an error about a",
+        f"file that loads, or one without proof): **{len(alarms)}**.",
         "",
         *(f"- {text}" for text in (*misses, *alarms)),
         *([""] if misses or alarms else []),
@@ -660,11 +664,11 @@ def page(work: Path) -> str:
         "",
         "## Files that do not load alone",
         "",
-        "Besides those that an error tells of.",
+        f"Besides those that an error tells of, and {behind:,} for which it is right: {BEHIND}.",
         "",
         "| distribution | targets | file | what the loader says | why it is right |",
         "|---|---|---|---|---|",
-        *_rows((one.name, *row, one.target) for one in looked for row in one.other_files()),
+        *_rows((one.name, *row, one.target) for one in looked for row in one.other_files() if row[-1] != BEHIND),
         "",
         "## Warnings about loading",
         "",
@@ -735,18 +739,20 @@ class _Proved(NamedTuple):
         if failure and (not library or library in failure["error"]):
             told.append(f"run: `{_short(failure['error'])}`")
         elif library in (self.found.get("listed", {}).get(one["path"]) or "").split(":")[0].split(", "):
-            told.append(f"`ld.so --list`: `{library} => not found`")
+            told.append(f"`ldd`: `{library} => not found`")
         if proof := self.found["readelf"].get(f"{one['path']}: {library}"):
             told.append(f"`readelf`: {proof}")
         return "; ".join(told) or "none"
 
     def misses(self) -> Iterator[str]:
         """Yield what does not load and is not told."""
-        told = " ".join(one["message"] for one in self.found["findings"] if one["rule"] in ABOUT_LOADING)
+        known = " ".join(one["message"] for one in self.found["findings"] if one["rule"] in ABOUT_LOADING)
         for one in self.found.get("imports_failed", ()):
             libraries = re.findall(r"([^\s']+): cannot open", " ".join(one["loader"]))
-            if one["loader"] and not any(f"`{library}`" in told for library in libraries):
-                yield f"{self.name} ({self.target}): `{one['module']}` does not import: `{one['error']}`"
+            if one["loader"] and not any(f"`{library}`" in known for library in libraries):
+                why = _judged(self.name, f"{one['module']}: {one['error']}")
+                told = f"`{one['module']}` does not import: `{_short(one['error'])}`"
+                yield f"{self.name} ({self.target}): {told}" + (f": {why}" if why else "")
         for path, one in self.found.get("loads_failed", {}).items():
             if not one["told"] and not self._excuse(path, one):
                 yield f"{self.name} ({self.target}): `{path}` does not load: `{one['error']}`"
@@ -782,7 +788,7 @@ class _Proved(NamedTuple):
 
     def _excuse(self, path: str, one: Mapping[str, Any]) -> str:
         if one["behind"]:
-            return f"loads with `{_short(one['behind'])}`, which leads to what it needs"
+            return BEHIND
         if one["module"] and one["as_module"] is None:
             return "imports: its package loads before what it needs"
         return _judged(self.name, f"{path}: {one['error']}")
