@@ -41,8 +41,6 @@ class Case(NamedTuple):
     layer_change: Callable[[Box], object] | None = None
     """What is done to every layer besides."""
     handler: str | None = None
-    fault: str | None = None
-    """Why the audit is known to be wrong here."""
 
 
 def error(rule: str, where: str | None, fragment: str) -> Expected:

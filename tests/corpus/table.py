@@ -1,7 +1,7 @@
 """The table of the corpus: what is put together, how it is broken, and every finding that must come of it.
 
 A finding that counts (error or warning) and is not listed fails the case, and so does one that is listed and missing;
-notes are only held where they are listed. Where the audit is known to be wrong the row has the reason in `fault`.
+notes are only held where they are listed.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 import manylambda
 from manylambda.audits import Severity
 from manylambda.tree import DEFLATED, MODE_FILE, Collision, DiskFile, Entry, PackageTree, Span
-from rules.packages import distribution, files, findings, told
+from rules.packages import distribution, elf, files, findings, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,46 @@ def test_unzipped_too_large(tmp_path: Path) -> None:
     )
     assert "unzipped-too-large" not in {rule for rule, _, _ in told(X86, entries[:-1])}
     assert "unzipped-too-large" not in {rule for rule, _, _ in told(X86, entries, kind="image")}
+
+
+def hint_of_large(tmp_path: Path, *names: str, entries: Sequence[Entry] = ()) -> str:
+    """Return the hint about a package of 60 MiB of each of some distributions, and more."""
+    big = [*entries, *sparse(tmp_path, 262_144_000, "data.bin", "project")]
+    for name in names:
+        big += sparse(tmp_path, 60 * MIB, f"{name}/data.bin", name)
+    (finding,) = [one for one in findings(X86, big) if one.rule == "unzipped-too-large"]
+    hint, _, rest = str(finding.hint).rpartition("; ")
+    assert (rest or hint) == "layers count as well: use a container image (up to 10 GB) or split the function"
+    return hint if rest else ""
+
+
+def test_distributions_of_no_use_in_a_function_are_named_with_their_flag(tmp_path: Path) -> None:
+    assert hint_of_large(tmp_path, "demo") == ""
+    assert hint_of_large(tmp_path, "xgboost", "nvidia-nccl-cu13") == (
+        "leave out `nvidia-nccl-cu13` (Lambda has no GPU): `--exclude nvidia-nccl-cu13`"
+    )
+    assert hint_of_large(tmp_path, "pyspark", "triton", "cuda-bindings") == (
+        "leave out `cuda-bindings`, `triton` (Lambda has no GPU): `--exclude cuda-bindings --exclude triton`; "
+        "leave out `pyspark` (Lambda has no Java): `--exclude pyspark`"
+    )
+
+
+def test_torch_with_cuda_is_told_of_the_index_of_builds_for_the_cpu(tmp_path: Path) -> None:
+    names = ("torch", "triton", *(f"nvidia-{part}-cu12" for part in ("cublas", "cudnn", "cufft", "nccl")))
+    assert hint_of_large(tmp_path, *names) == (
+        "take the build of `torch` for the CPU, from the index https://download.pytorch.org/whl/cpu, which needs none "
+        "of `nvidia-cublas-cu12`, `nvidia-cudnn-cu12`, `nvidia-cufft-cu12` and 1 more"
+    )
+
+
+def test_what_a_module_is_linked_against_is_not_to_be_left_out(tmp_path: Path) -> None:
+    linked = [
+        *files({"demo/_ext.so": elf("needs_used_runpath.so")}, "demo"),
+        *files({"used.libs/libused.so.1": elf("libused.so.1")}, "nvidia-used"),
+    ]
+    assert hint_of_large(tmp_path, "nvidia-other", entries=linked) == (
+        "leave out `nvidia-other` (Lambda has no GPU): `--exclude nvidia-other`"
+    )
 
 
 def test_layers_count(tmp_path: Path) -> None:

@@ -6,17 +6,15 @@ the first of the rules it breaks; what it would need besides is not asked.
 
 from __future__ import annotations
 
-import json
-import os.path
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from posixpath import basename, dirname
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import PROJECT, Finding, Severity
 from manylambda.elf import ElfFile, ForeignFile, Malformed, symbol_table
 from manylambda.linkage import Outcome, Scopes, fits, imports_tag, is_loadable, module_file, musl_sign
 from manylambda.rules.by_hand import ByHand
+from manylambda.rules.cures import cures
 from manylambda.rules.requirements import required_name
 from manylambda.tree import open_content
 
@@ -544,7 +542,7 @@ def _severity(subject: Subject, *paths: str, worst: Severity = Severity.ERROR) -
 def _dispensable(subject: Subject, path: str) -> str | None:
     """Say why the distribution of a file can do without it, where the table knows."""
     origin, shown = subject.distribution_of(path), subject.shown(path)
-    for one in _cures()["optional"]:
+    for one in cures()["optional"]:
         if fnmatchcase(origin or "", one["distribution"]) and fnmatchcase(shown, f"*{one['path']}"):
             return one["why"]
     return None
@@ -657,29 +655,7 @@ def _requirements(subject: Subject, name: str) -> frozenset[str]:
 
 
 def _cure(distribution: str | None, soname: str) -> str:
-    cures = _cures()
-    known = cures["distributions"].get(distribution or "") or cures["libraries"].get(soname)
+    known = cures()["distributions"].get(distribution or "") or cures()["libraries"].get(soname)
     return (
         known or f"choose a build that brings `{soname}`, or put it into the folder `lib/` of the package or of a layer"
     )
-
-
-if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class _Optional(TypedDict):
-        distribution: str
-        path: str
-        why: str
-
-    class _Cures(TypedDict):
-        distributions: dict[str, str]
-        libraries: dict[str, str]
-        optional: list[_Optional]
-
-
-@lru_cache(maxsize=1)
-def _cures() -> _Cures:
-    path = os.path.join(os.path.dirname(__file__), "..", "data", "cures.json")  # noqa: PTH118, PTH120 - see `target`
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        return cast("_Cures", json.load(file))

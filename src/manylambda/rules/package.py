@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from fnmatch import translate
+from fnmatch import filter as fnmatches
+from fnmatch import fnmatchcase, translate
 from typing import TYPE_CHECKING, Final
 
 from manylambda.audits import PROJECT, Finding, Severity
+from manylambda.rules.cures import cures
 from manylambda.rules.python_facts import facts, standard_library
 from manylambda.rules.records import listed_twice
 from manylambda.tree import Collision, Span, open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.audits import Subject
     from manylambda.tree import Entry, PackageTree
 
 
 _MIB: Final = 1 << 20
+_MAX_SPARE: Final = 3
 _ZIP_OVERHEAD: Final = 30 + 46 + 22
 
 _SECRETS: Final = (
@@ -85,8 +88,47 @@ def unzipped_too_large(subject: Subject) -> Iterator[Finding]:
         rule="unzipped-too-large",
         severity=Severity.ERROR,
         message=f"the package{layers} has {total:,} bytes unzipped, the limit is {limit:,}; largest: {named}",
-        hint="layers count as well: use a container image (up to 10 GB) or split the function" + spare,
+        hint=_without_spare(subject, sizes)
+        + "layers count as well: use a container image (up to 10 GB) or split the function"
+        + spare,
     )
+
+
+def _without_spare(subject: Subject, sizes: Mapping[str, int]) -> str:
+    """Say which distributions of a package that is too large are of no use in a function, with how to do without."""
+    spare = {
+        origin: one["why"]
+        for origin in sorted(sizes, key=lambda origin: (-sizes[origin], origin))
+        for one in cures()["spare"]
+        if fnmatchcase(origin, one["distribution"])
+    }
+    if not spare:
+        return ""
+    told = {
+        f"take {one['take']}, which needs none of {_listed(brought)}"
+        for one in cures()["instead"]
+        if one["distribution"] in sizes and (brought := fnmatches(list(spare), one["spare"]))
+    }
+    # What a module outside of them is linked against must stay, or it cannot be imported.
+    linked = {
+        subject.distribution_of(link.provider)
+        for link in subject.linkage.links
+        if link.provider is not None and (subject.distribution_of(link.needer) or PROJECT) not in spare
+    }
+    loose = [] if told else [origin for origin in spare if origin not in linked]
+    by_reason: dict[str, list[str]] = {}
+    for origin in loose[:_MAX_SPARE]:
+        by_reason.setdefault(spare[origin], []).append(origin)
+    told.update(
+        f"leave out {_listed(names)} ({why}): `{' '.join(f'--exclude {name}' for name in names)}`"
+        for why, names in by_reason.items()
+    )
+    return "".join(f"{one}; " for one in sorted(told))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_MAX_SPARE])
+    return shown + (f" and {len(names) - _MAX_SPARE} more" if len(names) > _MAX_SPARE else "")
 
 
 def too_many_layers(subject: Subject) -> Iterator[Finding]:
