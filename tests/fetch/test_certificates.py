@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fetch.authority import make_authority
 from fetch.server import MisbehavingServer
 from manylambda.errors import FetchError
 from manylambda.fetch import Credentials, HttpSettings, read_text
@@ -22,20 +22,8 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes i
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an authority of one's own, as organisations have, and a server's certificate signed by it."""
     folder = tmp_path_factory.mktemp("authority")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    (folder / "ca.cnf").write_text("basicConstraints=critical,CA:TRUE\n")
-    (folder / "server.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("req", *new_key, "-keyout", "ca.key", "-out", "ca.csr", "-subj", "/CN=Our authority")
-    openssl("x509", "-req", "-in", "ca.csr", "-signkey", "ca.key", "-out", "ca.pem", "-days", "2", "-extfile", "ca.cnf")
-    openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "server.cnf", "-days", "2")
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
+    make_authority(folder)
     return folder
 
 
