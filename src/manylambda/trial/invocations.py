@@ -67,8 +67,8 @@ def invoke(
 
     The first is cold; the others are warm, but for those after a crash or a timeout, and all when `cold_each`. An event
     may take `timeout` seconds, an init `limits.seconds`: Lambda's 10 s are meant for its own machines. `environment` is
-    that of the function, as `variables` gives it. `emulator` is where a Runtime Interface Emulator may be, which is used
-    where it can run; None for ours always. Raises `TrialError` when the environment has no runtime client.
+    that of the function, as `variables` gives it. `emulator` is where a Runtime Interface Emulator may be, which is
+    used where it can run; None for ours always. Raises `TrialError` when the environment has no runtime client.
     """
     given = environment or variables(target, session.places, memory=limits.memory >> 20)
     room = _Room(target, {**given, "_HANDLER": handler}, limits, timeout, emulator)

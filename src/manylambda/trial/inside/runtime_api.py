@@ -273,6 +273,8 @@ def client_command(*arguments: str) -> list[str]:
     """Give the command with which the script starts itself as the runtime client."""
     flags = (("isolated", "-I"), ("no_user_site", "-s"), ("no_site", "-S"))
     given = [option for name, option in flags if getattr(sys.flags, name)]
+    if sys.pycache_prefix:
+        given += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
     return [sys.executable, *given, os.path.abspath(__file__), *arguments]  # noqa: PTH100 - pathlib is not loaded yet
 
 
