@@ -1,0 +1,164 @@
+"""Which engine a trial runs in: the best that works here, and aloud why a better one does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from manylambda.errors import FetchError, ManylambdaError, RequestError, TrialError
+from manylambda.progress import SILENT
+from manylambda.trial.engines.system import install
+from manylambda.trial.model import Unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from manylambda.fetch.cache import Cache
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+    from manylambda.trial.model import Engine
+
+    Found: TypeAlias = Engine | Unusable
+
+ENGINES: Final = ("container", "rootfs", "interpreter")
+"""Best first."""
+
+
+def choose(
+    target: Target,
+    *,
+    engine: str = "auto",
+    rootfs: Path | None = None,
+    image: str | None = None,
+    download_python: bool = False,
+    offline: bool = False,
+    cache: Cache,
+    progress: Progress = SILENT,
+) -> Engine:
+    """Give the engine that was asked for, or for `auto` the best that works: container, rootfs, interpreter.
+
+    A root file system that is given is used, and so is an image: by a container program, or else as a root file system.
+    RequestError when the wishes exclude each other; TrialError (exit 6) with what is missing and how to get it.
+    """
+    if engine not in {"auto", *ENGINES}:
+        raise RequestError(
+            f"`{engine}` is no engine", hint="known are `auto`, " + ", ".join(f"`{one}`" for one in ENGINES)
+        )
+    if rootfs is not None and (image is not None or engine not in {"auto", "rootfs"}):
+        other = "an image" if image is not None else f"the engine `{engine}`"
+        raise RequestError(f"a root file system and {other} exclude each other", hint="leave one of them out")
+    if image is not None and engine == "interpreter":
+        raise RequestError("the engine `interpreter` uses no image", hint="leave `--image` out")
+
+    def container() -> Found:
+        from manylambda.trial.engines.container import prepare
+
+        return prepare(target, reference=image, offline=offline, cache=cache, progress=progress)
+
+    def root() -> Found:
+        is_sure = engine == "rootfs" or image is not None
+        return _root(target, rootfs, image, offline=offline, cache=cache, progress=progress, is_sure=is_sure)
+
+    def interpreter() -> Found:
+        from manylambda.trial.engines.interpreter import prepare
+
+        return prepare(target, download=download_python, offline=offline, progress=progress)
+
+    makers = {"container": container, "rootfs": root, "interpreter": interpreter}
+    names = (engine,) if engine != "auto" else _wanted(rootfs, image)
+    return _first(names, makers, target, progress)
+
+
+def _root(
+    target: Target,
+    rootfs: Path | None,
+    image: str | None,
+    *,
+    offline: bool,
+    cache: Cache,
+    progress: Progress,
+    is_sure: bool,
+) -> Found:
+    """Give the engine of a root file system, or of an image that is pulled without a container program.
+
+    Where nobody asked for it (`is_sure`), a registry that does not answer is asked once only.
+    """
+    from manylambda.trial.engines import roots
+    from manylambda.trial.engines.container import default_reference
+    from manylambda.trial.engines.rootfs import RootfsEngine, detect, prepare
+
+    tools = detect(target)
+    if isinstance(tools, Unusable):
+        return tools
+    if rootfs is not None:
+        return prepare(rootfs, target, cache, progress=progress)
+    from dataclasses import replace
+
+    from manylambda.fetch.client import HttpSettings
+    from manylambda.image import choose as choose_image
+    from manylambda.image import read_images
+    from manylambda.image.pull import pull
+    from manylambda.image.reference import Reference
+
+    reference = Reference.parse(image or default_reference(target))
+    architecture = target.architecture.oci
+    settings = HttpSettings.from_environment(os.environ)
+    if not is_sure:
+        settings = replace(settings, retries=0)
+    pulled = pull(reference, architecture, cache=cache, offline=offline, progress=progress, settings=settings)
+    chosen = choose_image(read_images(pulled), architecture, pulled.name)
+    folder = roots.unpack(pulled, chosen, cache, progress)
+    return RootfsEngine(roots.Root(folder, f"{pulled.name}@{pulled.digest}"), target, cache, tools, progress=progress)
+
+
+def _wanted(rootfs: Path | None, image: str | None) -> tuple[str, ...]:
+    if rootfs is not None:
+        return ("rootfs",)
+    if image is None:
+        return ENGINES
+    # What a user names is never silently replaced: pulling it ourselves is for hosts that have no container program.
+    from manylambda.trial.engines.container import find_program
+
+    return ENGINES[:2] if isinstance(find_program(), Unusable) else ENGINES[:1]
+
+
+def _first(
+    names: tuple[str, ...], makers: dict[str, Callable[[], Found]], target: Target, progress: Progress
+) -> Engine:
+    passed: list[Unusable] = []
+    for name in names:
+        try:
+            found = makers[name]()
+        except (TrialError, FetchError) as error:
+            if len(names) == 1:
+                raise _as_trial(error) from error
+            found = Unusable(name, error.message, error.hint)
+        if not isinstance(found, Unusable):
+            for one in passed:
+                progress.info(f"not in {one.name}: {one.reason}")
+            return found
+        passed.append(found)
+    if len(passed) == 1:
+        raise TrialError(f"no {passed[0].name}: {passed[0].reason}", hint=passed[0].hint or _hint(passed))
+    raise TrialError(
+        f"nothing here can try {target}: " + "; ".join(f"no {one.name}: {one.reason}" for one in passed),
+        hint=_hint(passed),
+    )
+
+
+def _as_trial(error: ManylambdaError) -> ManylambdaError:
+    """Let an image that cannot be fetched be a trial that cannot be made, as it is for the other engines."""
+    return error if isinstance(error, TrialError) else TrialError(error.message, hint=error.hint)
+
+
+def _hint(passed: list[Unusable]) -> str:
+    """Tell one way for each engine, each once."""
+    ways = [one.hint for one in passed if one.hint]
+    if not ways:
+        command = install("podman")
+        ways = [f"`{command}`" if command else "install podman or Docker"]
+        if sys.platform == "linux" and (sandbox := install("bubblewrap")):
+            ways.append(f"`{sandbox}`")
+    return "; or ".join(dict.fromkeys(ways))

@@ -1,0 +1,471 @@
+"""An execution environment that is a CPython of this host, of the target's minor version.
+
+With bubblewrap it sees nothing of the host but that Python and the libraries below `/usr`. Without it, it is an
+ordinary process with a clean environment and a home of its own, and nothing keeps a module from the network or from the
+user's files.
+Native modules of another machine cannot be loaded, and the caller must not say that they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from manylambda.errors import TrialError
+from manylambda.progress import SILENT
+from manylambda.trial.engines import process
+from manylambda.trial.model import Completed, Places, Proof, Unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+    from manylambda.trial.model import Limits, Mounts
+
+_ASK_SECONDS: Final = 20.0
+_DOWNLOAD_SECONDS: Final = 600.0
+_GRACE: Final = 5.0
+"""Seconds after which what `first.py` should have ended is ended from outside."""
+_USER: Final = ("993", "990")
+_IDENTITY: Final = """
+import json, os, platform, site, sys, sysconfig
+def folders():
+    found = set(sysconfig.get_paths().get(key) for key in ("purelib", "platlib"))
+    try:
+        found.update(site.getsitepackages())
+    except Exception:
+        pass
+    return sorted(path for path in found if path and os.path.isdir(path))
+print(json.dumps({
+    "program": getattr(sys, "_base_executable", None) or sys.executable,
+    "version": platform.python_version(),
+    "minor": sys.version_info[:2],
+    "machine": platform.machine(),
+    "system": sys.platform,
+    "implementation": platform.python_implementation(),
+    "threads": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "debug": hasattr(sys, "gettotalrefcount"),
+    "libc": " ".join(platform.libc_ver()) if sys.platform == "linux" else "",
+    "prefixes": sorted({os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}),
+    "site": folders(),
+}))
+"""
+_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+class Interpreter(NamedTuple):
+    """A CPython of this host, as it describes itself."""
+
+    program: str
+    version: str
+    minor: tuple[int, int]
+    machine: str
+    """In the words of wheel tags: `x86_64`, `aarch64`."""
+    system: str
+    """`linux`, `darwin`, `win32`."""
+    libc: str
+    """`glibc 2.36`; empty where it has none of GNU."""
+    prefixes: tuple[str, ...]
+    site: tuple[str, ...]
+    """Where the host's own distributions lie, which must not be seen."""
+
+
+class _Refused(NamedTuple):
+    program: str
+    reason: str
+
+
+def find_interpreter(target: Target, *, environment: Mapping[str, str] | None = None) -> Interpreter | Unusable:
+    """Give a CPython of the target's minor version, its machine before any other.
+
+    Asked in turn: this interpreter, the path, pyenv, the `py` launcher of Windows, what uv has installed.
+    """
+    environment = os.environ if environment is None else environment
+    fitting: list[Interpreter] = []
+    refused: list[_Refused] = []
+    for command in _candidates(target.python, environment):
+        found = ask(command, target.python)
+        if isinstance(found, Interpreter):
+            if found.system == "linux" and found.machine == target.machine:
+                return found
+            fitting.append(found)
+        elif found is not None:
+            refused.append(found)
+    if fitting:
+        return fitting[0]
+    minor = "{}.{}".format(*target.python)
+    reason = f"no CPython {minor} on this host"
+    if refused:
+        reason += ": " + "; ".join(f"`{one.program}` {one.reason}" for one in refused[:3])
+    return Unusable("interpreter", reason, f"`--download-python`, or `uv python install {minor}`")
+
+
+def _candidates(minor: tuple[int, int], environment: Mapping[str, str]) -> Iterator[list[str]]:
+    major_minor = "{}.{}".format(*minor)
+    seen: set[str] = set()
+
+    def fresh(path: str | None) -> list[list[str]]:
+        if not path or not Path(path).is_file() or path in seen:
+            return []
+        seen.add(path)
+        return [[path]]
+
+    if sys.version_info[:2] == minor:
+        yield from fresh(getattr(sys, "_base_executable", None) or sys.executable)
+    path = environment.get("PATH", "")
+    yield from fresh(shutil.which(f"python{major_minor}", path=path))
+    roots = [environment.get("PYENV_ROOT", ""), str(Path(environment.get("HOME", "")) / ".pyenv")]
+    for root in dict.fromkeys(root for root in roots if root):
+        with contextlib.suppress(OSError):
+            folders = sorted(Path(root, "versions").glob(f"{major_minor}.*"), key=_patch, reverse=True)
+            for folder in folders:
+                if folder.name.removeprefix(f"{major_minor}.").isdigit():
+                    yield from fresh(str(folder / "bin" / f"python{major_minor}"))
+    if sys.platform == "win32" and (launcher := shutil.which("py", path=path)):
+        yield [launcher, f"-{major_minor}"]
+    for name in ("python3", "python"):
+        yield from fresh(shutil.which(name, path=path))
+    yield from fresh(_of_uv(major_minor, path, environment))
+
+
+def _patch(folder: Path) -> tuple[int, ...]:
+    return tuple(int(word) for word in folder.name.split(".") if word.isdigit())
+
+
+def _of_uv(minor: str, path: str, environment: Mapping[str, str]) -> str | None:
+    program = _uv_program(path)
+    if program is None:
+        return None
+    # Only what uv itself installed: what else it finds was asked above.
+    command = [
+        program,
+        "python",
+        "find",
+        "--no-python-downloads",
+        "--no-project",
+        "--managed-python",
+        f"cpython-{minor}",
+    ]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = _call(command, environment=environment)
+        if answer.returncode == 0:
+            return answer.stdout.strip()
+    return None
+
+
+def _uv_program(path: str) -> str | None:
+    # manylambda brings uv; its programs lie beside those of the environment that manylambda is installed in.
+    return shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv", path=path)
+
+
+def ask(command: Sequence[str], minor: tuple[int, int]) -> Interpreter | _Refused | None:
+    """Give what a Python says of itself, or why it is not taken; None when it is only of another minor version."""
+    try:
+        answer = _call([*command, "-I", "-c", _IDENTITY])
+        if answer.returncode:
+            return _Refused(command[0], "does not start")
+        found: dict[str, Any] = json.loads(answer.stdout)
+        theirs = (int(found["minor"][0]), int(found["minor"][1]))
+        if theirs != minor:
+            return None
+        if found["implementation"] != "CPython":
+            return _Refused(command[0], f"is {found['implementation']}")
+        if found["threads"]:
+            return _Refused(command[0], "is free-threaded, and Lambda's is not")
+        if found["debug"]:
+            return _Refused(command[0], "is a debug build, and Lambda's is not")
+        machine = str(found["machine"]).lower()
+        return Interpreter(
+            str(found["program"]),
+            str(found["version"]),
+            theirs,
+            _MACHINES.get(machine, machine),
+            str(found["system"]),
+            str(found["libc"]),
+            tuple(map(str, found["prefixes"])),
+            tuple(map(str, found["site"])),
+        )
+    except subprocess.TimeoutExpired:
+        return _Refused(command[0], f"does not answer in {_ASK_SECONDS:.0f} s")
+    except OSError as error:
+        return _Refused(command[0], f"cannot be started: {error.strerror}")
+    except (ValueError, KeyError, TypeError, IndexError):
+        return _Refused(command[0], "does not say what it is")
+
+
+def download_interpreter(target: Target, *, progress: Progress = SILENT) -> Interpreter:
+    """Let uv download a CPython of the minor version; raises TrialError with uv's reason."""
+    minor = "{}.{}".format(*target.python)
+    program = _uv_program(os.environ.get("PATH", ""))
+    if program is None:
+        raise TrialError(f"no uv to download CPython {minor} with", hint="install uv")
+    progress.info(f"downloading CPython {minor} with uv")
+    try:
+        answer = _call(
+            [program, "python", "install", "--color", "never", f"cpython-{minor}"], seconds=_DOWNLOAD_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TrialError(f"uv cannot download CPython {minor}: {error}") from error
+    if answer.returncode:
+        lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
+        reason = " ".join(line.removeprefix("Caused by: ").removeprefix("error: ") for line in lines[:1] + lines[-1:])
+        raise TrialError(
+            f"uv cannot download CPython {minor}: {reason or answer.returncode}",
+            hint="install it as this system does, or use another engine",
+        )
+    path = _of_uv(minor, os.environ.get("PATH", ""), os.environ)
+    found = ask([path], target.python) if path else None
+    if not isinstance(found, Interpreter):
+        raise TrialError(f"uv has downloaded CPython {minor}, and does not find it")
+    return found
+
+
+def find_sandbox(interpreter: Interpreter) -> str | None:
+    """Give the path of a bubblewrap that can hold this interpreter; None where there is none, or it may do nothing."""
+    program = shutil.which("bwrap") if sys.platform == "linux" else None
+    if program is None:
+        return None
+    command = [program, *_options(interpreter, (), {}), interpreter.program, "-I", "-S", "-c", "print(1)"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if _call(command).stdout.strip() == "1":
+            return program
+    return None
+
+
+def prepare(
+    target: Target, *, download: bool = False, offline: bool = False, progress: Progress = SILENT
+) -> InterpreterEngine | Unusable:
+    """Give an engine of the best interpreter that is here, in bubblewrap where that works.
+
+    With `download` one is downloaded when there is none; TrialError when that fails.
+    """
+    found = find_interpreter(target)
+    if isinstance(found, Unusable):
+        if not download:
+            return found
+        if offline:
+            return found._replace(hint=None, reason=f"{found.reason}, and `--offline` forbids downloading one")
+        found = download_interpreter(target, progress=progress)
+    return InterpreterEngine(found, target, sandbox=find_sandbox(found))
+
+
+class InterpreterEngine:
+    """See `Engine`. `sandbox` is the path of bubblewrap, None to go without."""
+
+    name = "interpreter"
+
+    def __init__(self, interpreter: Interpreter, target: Target, *, sandbox: str | None) -> None:
+        self.interpreter = interpreter
+        self._target = target
+        self._sandbox = sandbox
+
+    @property
+    def label(self) -> str:
+        """See `Engine`."""
+        held = "in bubblewrap" if self._sandbox else "without isolation"
+        return f"CPython {self.interpreter.version} of this host ({self.interpreter.program}), {held}"
+
+    @property
+    def proof(self) -> Proof:
+        """See `Engine`."""
+        one, minor = self.interpreter, "{}.{}".format(*self._target.python)
+        if self.runs_native():
+            proved = f"with this host's CPython {one.version} on {one.machine}"
+            left = f"the libraries are this host's ({one.libc}), not the runtime's: only the audit judges those"
+        else:
+            proved = f"without native modules, with this host's CPython {one.version}"
+            left = f"native modules of {self._target.machine} Linux cannot be loaded here ({one.system}, {one.machine})"
+        if self._sandbox is None:
+            left += "; nothing kept the code from the network and from the files of this host"
+        if one.version != self._target.python_full_version:
+            left += f"; the runtime's CPython {minor} has another patch level"
+        return Proof(proved, left)
+
+    @property
+    def wants_runtime(self) -> bool:
+        """See `Engine`: this host has nothing of it, or of another version."""
+        return True
+
+    def runs_native(self) -> bool:
+        """See `Engine`: on Linux with the GNU C library, on the target's machine."""
+        one = self.interpreter
+        return one.system == "linux" and one.machine == self._target.machine and one.libc.startswith("glibc")
+
+    def open(self, mounts: Mounts) -> InterpreterSession:
+        """See `Engine`."""
+        return InterpreterSession(self.interpreter, mounts, self._sandbox)
+
+
+class InterpreterSession:
+    """See `Session`."""
+
+    def __init__(self, interpreter: Interpreter, mounts: Mounts, sandbox: str | None) -> None:
+        self._interpreter = interpreter
+        self._sandbox = sandbox
+        self._folders: list[tuple[str, str]] = []
+        self._own: Path | None = None
+        scripts = str(Path(__file__).resolve().parent.parent / "inside")
+        if sandbox is None:
+            self._own = Path(tempfile.mkdtemp(prefix="manylambda-trial-")).resolve()
+            # Without layers there is no folder of them: one that is empty, so that no path of this host's is taken.
+            opt = mounts.opt or self._own / "opt"
+            opt.mkdir(exist_ok=True)
+            self.places = Places(
+                task=str(mounts.task.resolve()),
+                opt=str(opt.resolve()),
+                runtime=str(mounts.runtime.resolve()) if mounts.runtime else None,
+                scripts=scripts,
+                temporary=str(self._own / "tmp"),
+            )
+        else:
+            self.places = Places(
+                task="/var/task",
+                opt="/opt",
+                runtime="/var/runtime" if mounts.runtime else None,
+                scripts="/var/manylambda",
+                temporary="/tmp",  # noqa: S108
+            )
+            folders = ((mounts.task, "/var/task"), (mounts.opt, "/opt"), (mounts.runtime, "/var/runtime"))
+            self._folders = [(str(folder.resolve()), place) for folder, place in folders if folder]
+            self._folders.append((scripts, "/var/manylambda"))
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        job: bytes,
+        environment: Mapping[str, str],
+        limits: Limits,
+        hear: Callable[[str], None],
+    ) -> Completed:
+        """See `Session`."""
+        python = self._interpreter.program
+        if self._sandbox is not None:
+            from manylambda.trial.engines import sandbox  # it is for Linux only
+
+            options = _options(self._interpreter, self._folders, environment)
+            held = sandbox.Sandbox(self._sandbox, options, [python, *arguments])
+            return sandbox.run(held, job=job, limits=limits, hear=hear)
+
+        assert self._own is not None
+        temporary = Path(self.places.temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(exist_ok=True)
+        own = {"HOME": str(temporary), "TMPDIR": str(temporary), **_needed(temporary), **environment}
+        if os.name != "posix":
+            return process.run(
+                [python, *arguments],
+                job=job,
+                environment=own,
+                seconds=limits.seconds,
+                hear=hear,
+                folder=self.places.task,
+            )
+        order = process.Order(
+            seconds=limits.seconds,
+            files=limits.files,
+            memory=limits.memory,
+            user_processes=_bound(limits.processes),
+        )
+        mark = process.new_mark()
+        return process.run(
+            process.first(order, mark, python=python, scripts=self.places.scripts, arguments=arguments),
+            job=job,
+            environment=own,
+            seconds=limits.seconds + _GRACE,
+            hear=hear,
+            mark=mark,
+            folder=self.places.task,
+        )
+
+    def close(self) -> None:
+        """See `Session`."""
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+
+def _needed(temporary: Path) -> dict[str, str]:
+    """Give what no program of Windows starts without."""
+    if os.name != "nt":
+        return {}
+    kept = {name: os.environ[name] for name in ("SYSTEMROOT", "WINDIR", "SYSTEMDRIVE") if name in os.environ}
+    return {**kept, "TEMP": str(temporary), "TMP": str(temporary), "USERPROFILE": str(temporary)}
+
+
+def _bound(processes: int) -> int | None:
+    """Give the limit of the user's processes that leaves room for so many more; None where they cannot be counted.
+
+    The kernel counts threads, and the limit does not bind root.
+    """
+    if sys.platform != "linux":
+        return None
+    count = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if entry.stat().st_uid == os.getuid():
+                        count += sum(1 for _ in Path(entry.path, "task").iterdir())
+    return count + processes
+
+
+def _options(interpreter: Interpreter, folders: Sequence[tuple[str, str]], environment: Mapping[str, str]) -> list[str]:
+    """Tell bubblewrap what is seen: nothing but the Python, the system's libraries and the folders, all read-only."""
+    command = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--uid", _USER[0], "--gid", _USER[1], "--proc", "/proc"]
+    # Lambda has no shared memory: what needs it must fail here too.
+    command += ["--dev", "/dev", "--remount-ro", "/dev", "--ro-bind", "/usr", "/usr"]
+    for name in ("lib", "lib32", "lib64", "libx32", "bin", "sbin"):
+        path = Path("/", name)
+        if path.is_symlink():
+            command += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            command += ["--ro-bind", str(path), str(path)]
+    for shown in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl", "/etc/localtime"):
+        command += ["--ro-bind-try", shown, shown]
+    command += ["--tmpfs", "/tmp"]  # noqa: S108
+    hidden = [site for site in interpreter.site if Path(site).is_dir()]
+    prefixes = [prefix for prefix in interpreter.prefixes if not Path(prefix).is_relative_to("/usr")]
+    for folder, place in folders:
+        if any(Path(prefix).is_relative_to(place) for prefix in prefixes):
+            # The Python itself lies below: its folder could not be made in one that is read-only.
+            for child in sorted(Path(folder).iterdir()):
+                command += ["--ro-bind", str(child), f"{place}/{child.name}"]
+        else:
+            command += ["--ro-bind", folder, place]
+    if not any(place == "/opt" for _, place in folders):
+        command += ["--dir", "/opt"]
+    for prefix in prefixes:
+        command += ["--ro-bind", prefix, prefix]
+    for site in hidden:
+        real = os.path.realpath(site)
+        command += ["--tmpfs", real, "--remount-ro", real]
+    command += ["--remount-ro", "/", "--clearenv"]
+    for key, value in environment.items():
+        command += ["--setenv", key, value]
+    task = [place for _, place in folders if place == "/var/task"]
+    return [*command, "--chdir", *(task or ["/"])]
+
+
+def _call(
+    command: Sequence[str], *, seconds: float = _ASK_SECONDS, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=seconds,
+        env=environment,
+        encoding="utf-8",
+        errors="replace",
+    )
