@@ -57,12 +57,14 @@ def target_of(version: str) -> Target:
 class LocalSession:
     """Runs a Python of this host on a folder."""
 
-    def __init__(self, task: Path, *, program: str = sys.executable, user: int | None = None) -> None:
+    def __init__(
+        self, task: Path, *, program: str = sys.executable, user: int | None = None, scripts: Path = SCRIPTS
+    ) -> None:
         self._temporary = Path(tempfile.mkdtemp(prefix="manylambda-trial-"))
         self._program = program
         self._user = user
         self.runs = 0
-        self.places = Places(str(task), str(task / "no-layers"), None, str(SCRIPTS), str(self._temporary))
+        self.places = Places(str(task), str(task / "no-layers"), None, str(scripts), str(self._temporary))
 
     def run(
         self,

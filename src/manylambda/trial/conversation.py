@@ -97,11 +97,11 @@ class Conversation:
         """Return a log without our marks."""
         return re.sub(rf"\n?{self.token} \d+\n", "", log)
 
-    def parts(self, log: str) -> dict[int, str]:
-        """Return what each module wrote, by its place; of the beginning, before any module, at -1."""
+    def parts(self, log: str, last: int) -> dict[int, str]:
+        """Return what each module wrote, by its place, when `last` was the last to begin."""
         pieces = re.split(rf"\n?{self.token} (\d+)\n", log)
         parts = {int(index): text for index, text in zip(pieces[1::2], pieces[2::2], strict=True)}
-        before = (int(pieces[1]) if len(pieces) > 1 else 0) - 1  # the log may begin in the middle
+        before = int(pieces[1]) - 1 if parts else last  # of a log that was cut, the beginning is of the one before
         return {index: shortened(text) for index, text in {before: pieces[0], **parts}.items()}
 
     def _line(self, line: str) -> None:

@@ -33,6 +33,7 @@ NOT_TRIED: Final = "not tried"
 _NO_MEMORY: Final = re.compile(
     r"bad_alloc|memory allocation of \d+ bytes failed|[Cc]annot allocate memory|[Oo]ut of memory"
 )
+_WATCH: Final = re.compile(r"^Timeout \(\d+:\d\d:\d\d[.\d]*\)!$", re.MULTILINE)
 _SIGNALS: Final = {
     "SIGSEGV": "segmentation fault: native code read or wrote where nothing is",
     "SIGILL": "illegal instruction: native code uses what this processor does not have",
@@ -75,7 +76,7 @@ class _Process:
 
     def tries(self, completed: Completed, conversation: Conversation, ended_at: float) -> list[_Try]:
         """Return what is known of the modules that were begun; the rest must go on elsewhere."""
-        logs = conversation.parts(completed.log)
+        logs = conversation.parts(completed.log, len(self.ends) - (self.begun is None))
         found = []
         for index, fact in self.ends.items():
             outcome, failure = _outcome(fact)
@@ -92,8 +93,9 @@ class _Process:
     def _death(self, completed: Completed, log: str, seconds: float) -> tuple[Outcome, Failure]:
         if completed.out_of_memory:
             return Outcome.OUT_OF_MEMORY, Failure("memory", "it used up the memory of the function", "")
-        in_time = seconds < self.seconds * 0.9
-        if not in_time and (completed.timed_out or (completed.status == 1 and "Timeout (" in log)):
+        is_late = seconds >= self.seconds * 0.9
+        is_watched = completed.status == 1 and (is_late or _WATCH.search(log))  # the watch inside ends with 1
+        if is_watched or (completed.timed_out and is_late):
             return Outcome.TIMED_OUT, Failure("timeout", f"it was not imported within {self.seconds:g} s", "")
         if completed.timed_out:
             return Outcome.NOT_TRIED, _budget()

@@ -85,6 +85,8 @@ def _grown(entries: Iterable[Entry], skipped: int) -> _Folder:
     root = _Folder()
     for entry in entries:
         *parents, name = entry.path[skipped:].split("/")
+        if len(parents) > _MAX_DEPTH:
+            continue
         folder = root
         for parent in parents:
             folder = folder.folders.setdefault(parent, _Folder())

@@ -119,5 +119,6 @@ def _largest_first(times: Iterable[ImportTime]) -> tuple[ImportTime, ...]:
 
 def _why(end: Mapping[str, Any]) -> str:
     if end["event"] == "died":
-        return f"it ended the interpreter with status {end['status']}"
+        status = int(end["status"])
+        return f"it was ended by signal {-status}" if status < 0 else f"it ended the interpreter, status {status}"
     return f"{end['type']}: {end['message']}".partition("\n")[0][:500]
