@@ -144,6 +144,7 @@ def test_the_digest_a_registry_names_is_not_believed(
         b'{"config": {"digest": "sha256:../../x", "size": 1}, "layers": []}',
         b'{"config": {"digest": "sha256:' + b"0" * 64 + b'", "size": true}, "layers": []}',
         b'{"manifests": 1}',
+        b'{"manifests": [], "layers": []}',
         b'{"manifests": [1]}',
         b'{"mediaType": "text/plain", "layers": []}',
         b'{"schemaVersion": 1, "fsLayers": []}',
@@ -170,6 +171,53 @@ def test_an_image_beyond_what_lambda_takes_is_not_fetched(
     document["layers"][0]["size"] = 20 << 30
     server.files[TAG_PATH] = json.dumps(document).encode()
     assert failure(reference, cache).message == (f"`{reference}` is too large for Lambda, which takes images of 10 GiB")
+
+
+def test_what_is_fetched_is_told_in_bytes_and_once(
+    server: MisbehavingServer, reference: Reference, cache: Cache
+) -> None:
+    class Bar:
+        def __init__(self) -> None:
+            self.done = self.total = 0
+
+        def advance(self, amount: int) -> None:
+            self.done += amount
+
+        def finish(self) -> None: ...
+
+    class Bars:
+        def __init__(self) -> None:
+            self.bars: dict[str, Bar] = {}
+
+        def task(self, stage: str, label: str, total: int | None, *, unit: str = "bytes") -> Bar:
+            assert (stage, unit) == ("fetch", "bytes")
+            self.bars[label] = Bar()
+            self.bars[label].total = total or 0
+            return self.bars[label]
+
+        def info(self, message: str) -> None: ...
+
+        def detail(self, message: str) -> None: ...
+
+        def warning(self, message: str) -> None: ...
+
+    server.plan(BLOB_PATH, truncate(200_000), serve)
+    heard = Bars()
+    pulled(reference, cache, progress=heard)
+    assert set(heard.bars) == {f"{NAME} {digest[7:19]}" for digest in MADE.blobs if digest != MADE.top[0]["digest"]}
+    assert all(bar.done == bar.total > 0 for bar in heard.bars.values())
+
+
+def test_a_store_that_refuses_what_the_registry_promised_is_named(
+    server: MisbehavingServer, reference: Reference, cache: Cache
+) -> None:
+    with MisbehavingServer() as elsewhere:
+        server.plan(BLOB_PATH, answer(307, Location=elsewhere.url("/store/large?sig=0123456789")), forever=True)
+        elsewhere.plan("/store/large", answer(403), forever=True)
+        error = failure(reference, cache, StatusError)
+        host = f"127.0.0.1:{elsewhere.port}"
+    assert error.message == f"`{BLOB[:19]}` of `{reference}` could not be fetched from `{host}`: 403 Forbidden"
+    assert error.hint == f"`{reference.registry}` sent us there: ask whoever runs it"
 
 
 # Limits

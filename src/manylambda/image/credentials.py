@@ -93,8 +93,8 @@ class RegistryCredentials:
         if match := _ECR.fullmatch(host):
             how = (
                 f"`aws ecr get-login-password --region {match[1]} | "
-                f"docker login --username AWS --password-stdin {host}`, or install `boto3`"
-            )
+                f"docker login --username AWS --password-stdin {host}`"
+            ) + (", or install `boto3`" if login is None else "")
         if is_missing:
             text = "is the name right, and the tag? "
             text += f"what is not public needs a login: {how}" if login is None else f"asked with {login.source}"

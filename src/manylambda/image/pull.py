@@ -42,6 +42,7 @@ _MAX_NESTED: Final = 4
 _MAX_LAYERS: Final = 1000
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ATTESTATION: Final = "vnd.docker.reference.type"
+_OF_IMAGES: Final = frozenset({"config", "layers"})
 _SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1"
 
 
@@ -325,7 +326,8 @@ class _Puller:
             document = json.loads(body)
         except (ValueError, RecursionError):
             document = None
-        if not isinstance(document, dict):
+        # What is a manifest to one tool and an index to the next is not to be trusted (CVE-2021-41190).
+        if not isinstance(document, dict) or ("manifests" in document and not document.keys().isdisjoint(_OF_IMAGES)):
             raise _malformed(self._name)
         media_type = document.get("mediaType")
         if media_type is None and document.get("schemaVersion") == 1:
@@ -408,7 +410,6 @@ class _Puller:
 
     def _fetch_one(self, part: Descriptor) -> Path:
         cache, registry = self._cache, self._registry
-        label = f"layer {part.digest[7:19]}" if part.size > MAX_DOCUMENT else part.digest[7:19]
         what = f"`{part.digest[:19]}` of `{self._name}`"
         url = registry.url(f"blobs/{part.digest}")
         path = cache.blob_path(part.sha256)
@@ -418,7 +419,7 @@ class _Puller:
             with registry.ask(what, "GET", f"blobs/{part.digest}", headers, expected={200, 206, 416}) as response:
                 yield response
 
-        task = self._progress.task("fetch", f"{self._reference.repository} {label}", part.size)
+        task = self._progress.task("fetch", f"{self._reference.repository} {part.sha256[:12]}", part.size)
         try:
             with cache.writing(self._name):
                 return Transfer(Source(what, url, part.sha256, part.size, ask), self._client, task).locked(

@@ -280,7 +280,7 @@ class Registry:
             exchange = self._exchange(what, "GET", f"{realm}{joint}{urlencode(asked)}", {}, login=header)
         with exchange as (response, address):
             if response.status != 200:
-                raise self._refusal(what, address, response)
+                raise self._refusal(what, address, response, url=realm)
             document = _object(self._read(response, _MAX_TOKEN))
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
@@ -292,8 +292,11 @@ class Registry:
 
     # Failures
 
-    def _refusal(self, what: str, address: str, response: BaseHTTPResponse) -> Exception:
-        """Return what a status means, with the registry's own words where it has some."""
+    def _refusal(self, what: str, address: str, response: BaseHTTPResponse, *, url: str | None = None) -> Exception:
+        """Return what a status means, with the server's own words where it has some.
+
+        `url` is what was asked for, of the registry when it is None, and `address` where that led.
+        """
         status = response.status
         told = self._told(response)
         reason = reason_of(status) + (f": {told}" if told else "")
@@ -301,6 +304,9 @@ class Registry:
         if status >= 500 or status in MAY_PASS:
             wait = retry_after(response.headers.get("Retry-After"))
             return Busy(f"the server answered {reason}", status=status, wait=wait)
+        if not _is_same_origin(address, url or self.url("")):
+            hint = f"`{self.reference.registry}` sent us there: ask whoever runs it"
+            return StatusError(f"{what} could not be fetched from `{host}`: {reason}", status=status, hint=hint)
         match status:
             case 401 | 403 | 407:
                 hint = self._credentials.hint(self.reference)
