@@ -360,6 +360,21 @@ def test_a_token_refused_in_the_middle_is_replaced(
     assert server.asked(TAG_PATH)[-1].authorization == "Bearer token-of-yesterday"
 
 
+def test_a_token_refused_to_many_at_once_is_replaced_once(server: MisbehavingServer, cache: Cache) -> None:
+    layers = [layer({f"file{number}": b"x"}) for number in range(8)]
+    made = Layout()
+    made.top.append(made.image(layers, architecture="arm64", packed=layers))
+    reference = publish(server, made, NAME)
+    refuse = answer(401, WWW_Authenticate=f'Bearer realm="{server.url("/token")}"')
+    server.plan(TAG_PATH, refuse, serve)
+    for one in layers:
+        server.plan(f"/v2/{NAME}/blobs/{sha256(one)}", for_bearers(serve, server.url("/token")), forever=True)
+    new = json.dumps({"token": TOKEN, "expires_in": 3000}).encode()
+    server.plan("/token", send(b'{"token": "token-of-yesterday", "expires_in": 3000}'), send(new), forever=True)
+    pulled(reference, cache)
+    assert len(server.asked("/token")) == 2
+
+
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd"])
 def test_a_redirect_to_something_else_is_not_followed(
     server: MisbehavingServer, reference: Reference, cache: Cache, target: str
