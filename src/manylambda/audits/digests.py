@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from manylambda.tree import Content, Entry
 
 _CHUNK: Final = 1 << 20
+_LARGE: Final = 8 << 20
 _SMALL: Final = 1 << 18
 _BATCH: Final = 128
 _MAX_IN_MEMORY: Final = 64 << 20
@@ -54,14 +55,17 @@ class _Damaged(Exception):
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield large files first and alone, to end together, and small ones by their place in the archive."""
+    """Yield the large files as one, as one of them at a time is in memory, and small ones by their place."""
+    ordered = sorted(entries, key=lambda entry: (-entry.content.size, entry.path))
+    large = [entry for entry in ordered if entry.content.size >= _LARGE]
+    if large:
+        yield large
     small: list[Entry] = []
-    large: list[Entry] = []
-    for entry in entries:
-        (large if entry.content.size > _SMALL else small).append(entry)
-    large.sort(key=lambda entry: (-entry.content.size, entry.path))
-    for entry in large:
-        yield [entry]
+    for entry in ordered[len(large) :]:
+        if entry.content.size > _SMALL:
+            yield [entry]
+        else:
+            small.append(entry)
     small.sort(key=_place)
     for start in range(0, len(small), _BATCH):
         yield small[start : start + _BATCH]
@@ -75,24 +79,31 @@ def _hash(batch: list[Entry]) -> dict[str, str | None]:
     import zlib
     from base64 import urlsafe_b64encode
     from contextlib import ExitStack
-    from hashlib import sha256
 
     found: dict[str, str | None] = {}
     opened: dict[Path, IO[bytes]] = {}
     with ExitStack() as stack:
         for entry in batch:
             content = entry.content
-            hasher = sha256()
             try:
                 if isinstance(content, Span) and content.file not in opened:
                     opened[content.file] = stack.enter_context(content.file.open("rb"))
-                for chunk in _chunks(content, opened[content.file] if isinstance(content, Span) else None):
-                    hasher.update(chunk)
+                digest = _digest(_chunks(content, opened[content.file] if isinstance(content, Span) else None))
             except (zlib.error, _Damaged, DamagedContent, OSError):
                 found[entry.path] = None
                 continue
-            found[entry.path] = urlsafe_b64encode(hasher.digest()).rstrip(b"=").decode("ascii")
+            found[entry.path] = urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
     return found
+
+
+def _digest(chunks: Iterable[bytes | bytearray]) -> bytes:
+    """Return the sha256 of a file, of which nothing is in memory afterwards."""
+    from hashlib import sha256
+
+    hasher = sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+    return hasher.digest()
 
 
 def _chunks(content: Content, stream: IO[bytes] | None) -> Iterator[bytes | bytearray]:

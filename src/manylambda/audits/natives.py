@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from io import BytesIO, RawIOBase
+from itertools import chain
+from typing import TYPE_CHECKING, Final, cast
 
 from manylambda.elf import HEAD_SIZE, ElfFile, Malformed, NativeFile, SymbolTable, read_with_symbols, sniff
 from manylambda.errors import PackagingError, UnsafeArchive
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _MAX_NATIVE: Final = 10 << 30
 _MAX_IN_MEMORY: Final = 64 << 20
+_LARGE: Final = 8 << 20
+"""Bytes of a file from which on only one at a time is in memory."""
 _MAX_TABLES: Final = 256 << 20
 """Bytes of symbol tables that are held at a time."""
 
@@ -40,12 +44,15 @@ def native_facts(entries: Iterable[Entry]) -> dict[str, NativeFile]:
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    # Inflating is most of the work, and zlib lets other threads run meanwhile. The largest first, to end together.
+    # Inflating is most of the work, and lets other threads run meanwhile. The largest first, to end together.
     binaries.sort(key=lambda entry: (-entry.content.size, entry.path))
+    batches = [[entry for entry in binaries if entry.content.size >= _LARGE]]
+    batches += [[entry] for entry in binaries[len(batches[0]) :]]
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as threads:
         tables: dict[str, SymbolTable] = {}
         held = 0
-        for entry, (native, table) in zip(binaries, threads.map(_native, binaries), strict=True):
+        read = chain.from_iterable(threads.map(_natives, batches))
+        for entry, (native, table) in zip(binaries, read, strict=True):
             if native is not None:
                 found[entry.path] = native
             if table is not None and held + table.size <= _MAX_TABLES:
@@ -121,6 +128,10 @@ def _reached(start: Iterable[str], graph: Mapping[str, list[str]]) -> list[str]:
     return queue
 
 
+def _natives(entries: Iterable[Entry]) -> list[tuple[NativeFile | None, SymbolTable | None]]:
+    return [_native(entry) for entry in entries]
+
+
 def _native(entry: Entry) -> tuple[NativeFile | None, SymbolTable | None]:
     import zlib
 
@@ -141,12 +152,37 @@ def _opened(content: Content) -> IO[bytes]:
     """Open a native file, which is read from its head and from its end: in memory, unless it is very large."""
     if not isinstance(content, Span) or content.method != DEFLATED or content.size > _MAX_IN_MEMORY:
         return open_content(content)
-    from io import BytesIO
-
     from manylambda.archive import inflate
 
     with content.file.open("rb") as stream:
-        return BytesIO(inflate(content, stream))
+        data = inflate(content, stream)
+    return cast("IO[bytes]", _InMemory(data)) if len(data) >= _LARGE else BytesIO(data)
+
+
+class _InMemory(RawIOBase):
+    """Bytes to be read where they are: `BytesIO` would have them twice."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = bytes(self._data[self._at : self._at + size if size >= 0 else None])
+        self._at += len(data)
+        return data
 
 
 def _unreadable(entry: Entry, error: OSError) -> PackagingError:
