@@ -1,7 +1,10 @@
-"""Container images: an OCI layout (a folder or a tar) and what `docker save` writes, read without a daemon.
+"""Container images, without a daemon: OCI layouts (folder or tar), what `docker save` writes, what a registry has.
 
 `store` is where the files of a saved image lie, `layout` what they say, `layers` the bytes of image layers, verified as
 they are read, `tar` their members, `filesystem` what they make when one lies on the other. Knows nothing of Lambda.
+
+`pull` brings an image from a registry into the cache, by way of `reference`, `credentials` and `registry`; they are not
+named below because they import what speaks HTTP.
 """
 
 from __future__ import annotations
