@@ -93,7 +93,7 @@ def test_json_tells_what_was_made_and_of_what(run: Run, index: Index, project: P
         "files": len(members(made)),
         "distributions": artifact["distributions"],
         "findings": [],
-            "ignored": [],
+        "ignored": [],
     }
     shown = [
         (one["name"], one["version"], one["file"], one["sha256"], one["size"], one["compiled"])
