@@ -47,6 +47,8 @@ def _found(minor: int) -> str | None:
 
 PYTHONS: Final = tuple(pythons())
 every_python: Final = pytest.mark.parametrize(("version", "program"), PYTHONS, ids=[name for name, _ in PYTHONS])
+_EDGES: Final = (PYTHONS[0], PYTHONS[-1])
+oldest_and_newest: Final = pytest.mark.parametrize(("version", "program"), _EDGES, ids=[name for name, _ in _EDGES])
 needs_posix: Final = pytest.mark.skipif(os.name != "posix", reason="signals and limits are those of POSIX")
 
 

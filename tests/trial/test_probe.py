@@ -17,7 +17,7 @@ from manylambda.errors import TrialError
 from manylambda.trial.imports import try_imports
 from manylambda.trial.model import Imported, Limits, Module, Outcome
 from manylambda.trial.variables import variables
-from trial.local import SCRIPTS, LocalSession, every_python, needs_posix, target_of
+from trial.local import SCRIPTS, LocalSession, every_python, needs_posix, oldest_and_newest, target_of
 
 HERE = "{}.{}".format(*sys.version_info[:2])
 
@@ -123,7 +123,7 @@ def test_messages_and_tracebacks_are_bounded(tmp_path: Path) -> None:
     assert failure.traceback.startswith("Traceback (most recent call last):")
 
 
-@every_python
+@oldest_and_newest
 def test_a_module_that_hangs_is_ended_and_the_log_says_where(tmp_path: Path, version: str, program: str) -> None:
     found = tried(
         tmp_path,
@@ -151,9 +151,9 @@ def test_a_hang_without_the_interpreters_lock_is_ended_by_the_session(tmp_path: 
 
 @needs_posix
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process may write to")
-@every_python
+@oldest_and_newest
 def test_memory_is_bounded(tmp_path: Path, version: str, program: str) -> None:
-    eater = "kept = []\nwhile True: kept.append(bytearray(64 << 20))"
+    eater = "kept = []\nwhile True: kept.append(bytes(64 << 20))"
     found = tried(tmp_path, {"eats": eater, "good": ""}, version=version, program=program, memory=64 << 20)
     assert found["eats"].outcome is Outcome.OUT_OF_MEMORY
     assert found["eats"].failure is not None
@@ -197,7 +197,7 @@ def test_threads_do_not_keep_the_process(tmp_path: Path) -> None:
     assert found["threads"].outcome is Outcome.OK
 
 
-@every_python
+@oldest_and_newest
 def test_a_flood_does_not_drown_the_results(tmp_path: Path, version: str, program: str) -> None:
     flood = "import os\nfor _ in range(1600): os.write(1, b'x' * 65535 + b'\\n')"
     found = tried(tmp_path, {"flood": flood, "quiet": "print('end')"}, version=version, program=program)
@@ -248,7 +248,7 @@ def test_whoever_closes_the_usual_descriptors_harms_nobody(tmp_path: Path) -> No
     assert [one.outcome for one in found.values()] == [Outcome.OK, Outcome.OK]
 
 
-@every_python
+@oldest_and_newest
 def test_patches_do_not_reach_the_results(tmp_path: Path, version: str, program: str) -> None:
     patches = """
 import builtins, importlib, json, os, sys, time, traceback

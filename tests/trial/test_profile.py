@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import py_compile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_real_import_is_profiled(tmp_path: Path, version: str, program: str) -
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/__init__.py").write_text("import pack.slow, wave")
     (tmp_path / "pack/slow.py").write_text("import time, os\nos.write(2, b'noise')\ntime.sleep(0.2)\nimport pack.big")
-    big = "\n".join(f"def f{number}(a, b=1): return [a + b for a in range({number})]" for number in range(4000))
+    big = "\n".join(f"def f{number}(a, b=1): return [a + b for a in range({number})]" for number in range(2500))
     (tmp_path / "pack/big.py").write_text(big)
     found = profiled(tmp_path, "pack", version, program=program)
     assert found.tree.name == "pack"
@@ -77,12 +78,25 @@ def test_a_real_import_is_profiled(tmp_path: Path, version: str, program: str) -
     assert [child.name for child in slow.children] == ["pack.big"]
     assert "wave" in {child.name for child in found.tree.children}
     assert "json" not in {child.name for child in found.tree.children}
-    # Compiling 4000 functions takes longer than reading them compiled.
+    # Compiling 2500 functions takes longer than reading them compiled.
     assert found.saved is not None
     assert found.saved > 0.01
     assert found.seconds_with_bytecode is not None
     assert found.seconds_with_bytecode > 0.2
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+@needs_posix
+def test_what_ships_its_bytecode_has_nothing_to_save(tmp_path: Path) -> None:
+    big = "\n".join(f"def f{number}(a, b=1): return [a + b for a in range({number})]" for number in range(3000))
+    (tmp_path / "big.py").write_text(big)
+    without = profiled(tmp_path, "big", HERE)
+    py_compile.compile(str(tmp_path / "big.py"))
+    found = profiled(tmp_path, "big", HERE)
+    assert without.saved is not None
+    assert found.saved is not None
+    assert found.saved < without.saved / 3
+    assert found.seconds < without.seconds / 2
 
 
 @needs_posix

@@ -297,7 +297,8 @@ def _shortened(text: str, size: int) -> str:
 def _profile(job: dict[str, Any], voice: Voice) -> None:
     """Import the module three times, each in a child of its own, started with `-X importtime`.
 
-    First to prepare bytecode (and have the files in the memory of the host), then with that, then as it is.
+    First to prepare bytecode of the package (and have its files in the memory of the host), then with that, then with
+    what the package ships. Of the standard library all have the same.
     """
     if not hasattr(os, "fork"):
         _profile_once(job, voice, "plain")
@@ -319,9 +320,8 @@ def _ended(status: int) -> int:
 
 
 def _profile_once(job: dict[str, Any], voice: Voice, stage: str) -> None:
-    if stage != "plain":
-        sys.pycache_prefix = os.path.join(job["places"]["temporary"], "bytecode")  # noqa: PTH118
-        sys.dont_write_bytecode = stage != "prepare"
+    prepared = os.path.join(job["places"]["temporary"], "bytecode")  # noqa: PTH118
+    _look_for_bytecode(job["places"], None if stage == "plain" else prepared, writes=stage == "prepare")
     path = os.path.join(job["places"]["temporary"], "import-times")  # noqa: PTH118
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     voice.mark(0)
@@ -338,6 +338,28 @@ def _profile_once(job: dict[str, Any], voice: Voice, stage: str) -> None:
     voice.say(fact)
     if not fact["ok"]:
         _exit(1)
+
+
+def _look_for_bytecode(places: dict[str, str], prefix: str | None, *, writes: bool) -> None:
+    """Have the bytecode of the package looked for below `prefix`, or where the package ships it, and nowhere else."""
+    roots = places["task"] + "/", places["opt"] + "/"
+    machinery = sys.modules["_frozen_importlib_external"]
+    usual = machinery.cache_from_source
+
+    def cache_from_source(path: str, *arguments: Any, **options: Any) -> str:
+        path = os.fspath(path)
+        if not path.startswith(roots):
+            if writes and os.access(os.path.dirname(path), os.W_OK):  # noqa: PTH120 - pathlib is slow to import
+                raise NotImplementedError  # the library of the host stays as it is
+            return str(usual(path, *arguments, **options))
+        before, sys.pycache_prefix = sys.pycache_prefix, prefix
+        try:
+            return str(usual(path, *arguments, **options))
+        finally:
+            sys.pycache_prefix = before
+
+    machinery.cache_from_source = cache_from_source  # type: ignore[attr-defined]
+    sys.dont_write_bytecode = not writes
 
 
 def _times(path: str) -> str:
