@@ -5,24 +5,21 @@ The page stands without its script; the script filters, sorts and highlights.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections import Counter
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda._version import __version__
 from manylambda.audits import PROJECT, Severity
 from manylambda.audits.anatomy import anatomy
-from manylambda.render import linkage_graph, treemap
+from manylambda.render import linkage_graph, treemap, webpage
+from manylambda.render.findings import counted
 from manylambda.render.linkage_graph import WORST_FIRST, mark
 from manylambda.render.markup import markdown, message, path, plain
 from manylambda.render.table import readable
 from manylambda.rules import pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from manylambda.audits import Finding, Report, Subject
     from manylambda.audits.anatomy import Anatomy, Need, Part
@@ -46,13 +43,11 @@ _OWN: Final = "files of the project"
 def audit(examination: Examination, *, path: str) -> str:
     """Return the page; of `path`, which is what the user named, only the last part is shown."""
     subject, report = examination.subject, examination.report
-    name = re.split(r"[\\/]", path.rstrip("/\\"))[-1]
-    name = name if name not in {"", ".", ".."} else "the package"
+    name = webpage.named(path)
     parts = anatomy(subject)
     title = f"{name} {_verdict(report)} {report.target}"
     body = "".join(
         (
-            _ICONS,
             '<a class="skip" href="#findings">Skip to the findings</a>',
             _header(name, subject, report, parts),
             "<main>",
@@ -64,68 +59,21 @@ def audit(examination: Examination, *, path: str) -> str:
             f"<footer><p>manylambda {plain(__version__)}. Nothing of the package was run: it was read.</p></footer>",
         )
     )
-    style, script = _data("report.css"), _data("report.js")
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f'<title>{plain(title)}</title>\n<link rel="icon" href="data:,">\n'
-        f"<style>{style}</style>\n</head>\n<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
-    )
-
-
-def _data(name: str) -> str:
-    return files("manylambda").joinpath("data", "html", name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return webpage.document(title, body)
 
 
 def _verdict(report: Report) -> str:
     return "will not load on" if report.has_errors else "will load on"
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _identifier(*parts: str) -> str:
-    """Return an `id` for names that may hold anything; what a plain name loses is made up for by a hash."""
-    name = "-".join(parts)
-    kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60]
-    return kept if kept == name else f"{kept}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
-
-
 # What stands at the top.
-
-_ICONS: Final = (
-    '<svg width="0" height="0" class="icons" aria-hidden="true">'
-    '<symbol id="i-error" viewBox="0 0 16 16"><path d="M5.2 1h5.6L15 5.2v5.6L10.8 15H5.2L1 10.8V5.2Z"/>'
-    '<path class="in" d="M5.5 5.5l5 5m0-5l-5 5"/></symbol>'
-    '<symbol id="i-warning" viewBox="0 0 16 16"><path d="M8 1.2L15.4 14.4H.6Z"/>'
-    '<path class="in" d="M8 6v4m0 2v.4"/></symbol>'
-    '<symbol id="i-note" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7"/>'
-    '<path class="in" d="M8 7.4v4M8 4.6v.4"/></symbol>'
-    '<symbol id="i-good" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7"/>'
-    '<path class="in" d="M4.8 8.3l2.2 2.2 4.3-4.7"/></symbol></svg>'
-)
-
-
-def _icon(name: str) -> str:
-    return f'<svg class="icon {name}" aria-hidden="true"><use href="#i-{name}"/></svg>'
 
 
 def _header(name: str, subject: Subject, report: Report, parts: Anatomy) -> str:
     mood = "error" if report.has_errors else "good"
     counts = "".join(
         f'<li class="{severity.value}{"" if report.number_of(severity) else " none"}">'
-        f"{_icon(severity.value)}{_counted(report.number_of(severity), severity.value)}</li>"
+        f"{webpage.icon(severity.value)}{counted(report.number_of(severity), severity.value)}</li>"
         for severity in Severity
     )
     if report.ignored:
@@ -141,7 +89,7 @@ def _header(name: str, subject: Subject, report: Report, parts: Anatomy) -> str:
     return (
         f'<header class="top {mood}"><div class="bar"><p class="brand">manylambda <span>audit</span></p>'
         f'<nav aria-label="parts of the report">{"".join(links)}</nav></div>'
-        f'<div class="verdict">{_icon(mood)}<div><h1><bdi>{plain(name).replace("-", "-<wbr>")}</bdi> '
+        f'<div class="verdict">{webpage.icon(mood)}<div><h1><bdi>{plain(name).replace("-", "-<wbr>")}</bdi> '
         f'<strong>{_verdict(report)}</strong> <span class="target">{plain(report.target)}</span></h1>'
         f'<p>{summary}</p><ul class="counts">{counts}</ul></div></div>'
         f'<div class="facts">{_package_facts(subject, report, parts)}{_size_facts(subject, report)}'
@@ -158,11 +106,6 @@ _KINDS: Final = {
 }
 
 
-def _pairs(title: str, pairs: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
-    return f"<section><h2>{title}</h2><dl>{rows}</dl></section>"
-
-
 def _package_facts(subject: Subject, report: Report, parts: Anatomy) -> str:
     distributions = [part for part in parts.parts if part.name != PROJECT]
     compiled = sum(part.native > 0 for part in distributions)
@@ -176,7 +119,7 @@ def _package_facts(subject: Subject, report: Report, parts: Anatomy) -> str:
         pairs.append(("layers", f"{len(subject.layers)}"))
     if subject.handler:
         pairs.append(("handler", path(subject.handler)))
-    return _pairs("Package", pairs)
+    return webpage.pairs("Package", pairs)
 
 
 def _size_facts(subject: Subject, report: Report) -> str:
@@ -215,7 +158,7 @@ def _runtime_facts(subject: Subject) -> str:
     if target.deprecated and target.status == "supported":
         life += f", until {target.deprecated}"
     note = target.lifecycle_note()
-    return _pairs(
+    return webpage.pairs(
         "Runtime",
         [
             ("system", f"{plain(system)}, glibc {target.glibc}"),
@@ -283,7 +226,7 @@ def _findings(report: Report, parts: Anatomy) -> str:
     versions = {part.name: part.version for part in parts.parts}
     groups = _grouped(report.findings)
     if not groups:
-        inside = f'<p class="empty">{_icon("good")} No rule found anything.</p>'
+        inside = f'<p class="empty">{webpage.icon("good")} No rule found anything.</p>'
     else:
         explained: Counter[str] = Counter()
         inside = _toolbar(report)
@@ -299,7 +242,7 @@ def _toolbar(report: Report) -> str:
     switches = "".join(
         f'<label class="switch {severity.value}">'
         f'<input type="checkbox" value="{severity.value}" checked>'
-        f"{_icon(severity.value)}{_counted(report.number_of(severity), severity.value)}</label>"
+        f"{webpage.icon(severity.value)}{counted(report.number_of(severity), severity.value)}</label>"
         for severity in Severity
         if report.number_of(severity)
     )
@@ -317,8 +260,8 @@ def _toolbar(report: Report) -> str:
 
 
 def _group(group: _Group, version: str | None, parts: Anatomy, explained: Counter[str]) -> str:
-    identifier = _identifier("of", group.name)
-    name = _sentence(group.name) if group.name in {_WHOLE, _OWN} else f"<bdi>{plain(group.name)}</bdi>"
+    identifier = webpage.identifier("of", group.name)
+    name = webpage.sentence(group.name) if group.name in {_WHOLE, _OWN} else f"<bdi>{plain(group.name)}</bdi>"
     released = f' <span class="version">{plain(version)}</span>' if version else ""
     graph = f' <a class="aside" href="#linkage-{identifier}">linkage</a>' if group.name in parts.needs else ""
     cards = "".join(_card(card, parts, explained) for card in group.cards)
@@ -336,17 +279,13 @@ def _card(card: _Card, parts: Anatomy, explained: Counter[str]) -> str:
     said = "".join(_said(one, parts, is_hinted=common is None) for one in shown)
     if len(card.said) > len(shown):
         said += f"<li>and {len(card.said) - len(shown):,} more, which `--format json` lists</li>"
-    hint, severity = _hint(common) if common else "", card.severity.value
+    hint, severity = webpage.hint(common) if common else "", card.severity.value
     return (
         f'<article class="card {severity}" data-severity="{severity}" data-rule="{plain(card.rule)}">'
-        f'<h4>{_icon(severity)}<span class="severity">{severity}</span> '
+        f'<h4>{webpage.icon(severity)}<span class="severity">{severity}</span> '
         f"<code>{plain(card.rule)}</code></h4>"
         f'<ul class="said">{said}</ul>{hint}{_explanation(card.rule, explained)}</article>'
     )
-
-
-def _hint(text: str) -> str:
-    return f'<p class="hint"><span class="unseen">What to do: </span>{message(_sentence(text))}</p>'
 
 
 def _said(one: _Said, parts: Anatomy, *, is_hinted: bool) -> str:
@@ -360,7 +299,7 @@ def _said(one: _Said, parts: Anatomy, *, is_hinted: bool) -> str:
         where = f'<ul class="where">{"".join(listed)}</ul>'
     elif one.paths:
         where = (
-            f'<details class="where"><summary>{_counted(len(one.paths), "file")}: {path(one.paths[0])}, …</summary>'
+            f'<details class="where"><summary>{counted(len(one.paths), "file")}: {path(one.paths[0])}, …</summary>'
             f'<ul class="where">{"".join(listed)}</ul></details>'
         )
     chain = parts.chains.get(one.paths[0]) if len(one.paths) == 1 else None
@@ -370,14 +309,9 @@ def _said(one: _Said, parts: Anatomy, *, is_hinted: bool) -> str:
         steps = "".join(f"<li>{path(step)}</li>" for step in chain)
         way = f'<details class="chain"><summary>loaded by {path(chain[0])}</summary><ol>{steps}</ol></details>'
     return (
-        f'<li class="finding"><p class="message">{message(_sentence(told))}</p>{where}{way}'
-        f"{_hint(one.hint) if is_hinted and one.hint else ''}</li>"
+        f'<li class="finding"><p class="message">{message(webpage.sentence(told))}</p>{where}{way}'
+        f"{webpage.hint(one.hint) if is_hinted and one.hint else ''}</li>"
     )
-
-
-def _sentence(text: str) -> str:
-    """Begin with a capital, but never touch a literal."""
-    return text[:1].upper() + text[1:]
 
 
 def _explanation(rule: str, explained: Counter[str]) -> str:
@@ -387,7 +321,7 @@ def _explanation(rule: str, explained: Counter[str]) -> str:
         return ""
     explained[rule] += 1
     title = "What it means, why, and how to mend it"
-    identifier = _identifier("why", rule)
+    identifier = webpage.identifier("why", rule)
     if explained[rule] > _MOST_EXPLANATIONS:
         return f'<p class="page"><a href="#{identifier}">{title}</a></p>'
     named = f' id="{identifier}"' if explained[rule] == 1 else ""
@@ -410,20 +344,7 @@ def _ignored(report: Report) -> str:
     return (
         '<section id="ignored" aria-labelledby="h-ignored"><h2 id="h-ignored">Ignored findings</h2>'
         "<p>They were found and do not count, because somebody said so.</p>"
-        f"{_table('ignored findings', ('severity', 'rule', 'finding', 'reason'), rows)}</section>"
-    )
-
-
-_NUMBER: Final = ' class="number"'
-
-
-def _table(label: str, header: Sequence[str], rows: str, *, numbers: frozenset[int] = frozenset()) -> str:
-    cells = "".join(
-        f'<th scope="col"{_NUMBER if column in numbers else ""}>{name}</th>' for column, name in enumerate(header)
-    )
-    return (
-        f'<section class="scroll" tabindex="0" aria-label="{plain(label)}"><table>'
-        f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></section>"
+        f"{webpage.table('ignored findings', ('severity', 'rule', 'finding', 'reason'), rows)}</section>"
     )
 
 
@@ -473,7 +394,7 @@ def _graph(name: str, version: str | None, needs: Sequence[Need], *, is_open: bo
     lacking = {need.soname for need in needs if need.end == "missing"}
     objects = len({need.needer for need in needs})
     state = (
-        f"{mark('missing')} {_counted(len(lacking), 'missing library').replace('librarys', 'libraries')}"
+        f"{mark('missing')} {counted(len(lacking), 'missing library').replace('librarys', 'libraries')}"
         if lacking
         else ""
     )
@@ -481,13 +402,13 @@ def _graph(name: str, version: str | None, needs: Sequence[Need], *, is_open: bo
         if number := sum(need.end == end for need in needs):
             state += f" {mark(end)} {number} {_ENDS[end]}"
     state = state or f"{mark('bundled')} all found"
-    identifier = _identifier("of", name)
+    identifier = webpage.identifier("of", name)
     label = f"linkage of {title}: {len(drawn.nodes)} nodes, {len(drawn.edges)} needs"
     picture = linkage_graph.svg(drawn, label)
     return (
         f'<details class="graph" name="linkage" id="linkage-{identifier}"{" open" if is_open else ""}>'
         f'<summary><span class="what"><bdi>{plain(title)}</bdi></span> '
-        f'<span class="small">{_counted(objects, "shared object")}</span><span class="state">{state}</span></summary>'
+        f'<span class="small">{counted(objects, "shared object")}</span><span class="state">{state}</span></summary>'
         f'<section class="picture" tabindex="0" aria-label="{plain(title)}, drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p>{linkage_graph.legend(kinds)}'
         '<details class="as-table"><summary>The same in full, as a table</summary>'
@@ -525,7 +446,7 @@ def _needs_table(title: str, needs: Sequence[Need]) -> str:
     )
     if len(rows) > _MOST_ROWS:
         cells += f'<tr><td colspan="2">and {len(rows) - _MOST_ROWS:,} more</td></tr>'
-    return _table(f"linkage of {title}", ("shared object", "needs"), cells)
+    return webpage.table(f"linkage of {title}", ("shared object", "needs"), cells)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -548,7 +469,7 @@ def _sizes(parts: Anatomy) -> str:
         for part in parts.parts[:_MOST_PICTURES]
         if len(part.files) > 1 and (part.size >= _WORTH_A_PICTURE or len(parts.parts) == 1)
     ]
-    identifiers = {part.name: f"size-{_identifier('of', part.name)}" for part in pictured}
+    identifiers = {part.name: f"size-{webpage.identifier('of', part.name)}" for part in pictured}
     titles = {part.name: f"{_title(part.name)} {part.version or ''}".strip() for part in parts.parts}
     picture = treemap.package(parts.parts, titles, {name: f"#{one}" for name, one in identifiers.items()})
     words = (
@@ -568,7 +489,7 @@ def _sizes(parts: Anatomy) -> str:
         "<p>The area is the size unzipped, which is what Lambda limits.</p>"
         f'<section class="picture" tabindex="0" aria-label="sizes, drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p><ul class="legend">{legend}</ul>'
-        + _table(
+        + webpage.table(
             "sizes by distribution",
             ("distribution", "version", "kind", "files", "unzipped", "zipped", "share"),
             rows,
@@ -580,7 +501,7 @@ def _sizes(parts: Anatomy) -> str:
 
 def _part_row(part: Part, title: str, total: int) -> str:
     name = title.removesuffix(f" {part.version}") if part.version else title
-    kind = f"compiled, {_counted(part.native, 'native file')}" if part.native else "pure"
+    kind = f"compiled, {counted(part.native, 'native file')}" if part.native else "pure"
     zipped = "" if part.zipped_size is None else readable(part.zipped_size)
     return (
         f'<tr><th scope="row"><bdi>{plain(name)}</bdi></th><td>{plain(part.version or "")}</td>'
@@ -600,10 +521,10 @@ def _inside(part: Part, title: str, identifier: str) -> str:
     )
     header = ("largest files", "kind", "unzipped")
     picture = treemap.part(part)
-    table = _table(f"largest files of {title}", header, rows, numbers=frozenset({2}))
+    table = webpage.table(f"largest files of {title}", header, rows, numbers=frozenset({2}))
     return (
         f'<details class="inside" id="{identifier}"><summary><span class="what"><bdi>{plain(title)}</bdi></span> '
-        f'<span class="small">{readable(part.size)}, {_counted(len(part.files), "file")}</span></summary>'
+        f'<span class="small">{readable(part.size)}, {counted(len(part.files), "file")}</span></summary>'
         f'<section class="picture" tabindex="0" aria-label="{plain(title)}, sizes drawn">{picture}</section>'
         f'<p class="caption" aria-hidden="true"></p>{table}</details>'
     )
