@@ -175,7 +175,7 @@ def inflate(span: Span, stream: IO[bytes]) -> bytearray:
 
 
 def expand(packed: Iterable[bytes], method: int, size: int) -> Iterator[bytes]:
-    """Yield what `BZIP2` or `LZMA` made of a member, in pieces, and at most one byte more than `size`.
+    """Yield what `BZIP2` or `LZMA` made of a member, in pieces, and never more than `size` bytes.
 
     Python's `zipfile` unpacks all that some bytes make before it looks at how much that is: of a thousand bytes it may
     be gigabytes. Raises `EOFError`, `OSError`, `ValueError` or `lzma.LZMAError` for what is damaged or hungry.
@@ -197,7 +197,7 @@ def expand(packed: Iterable[bytes], method: int, size: int) -> Iterator[bytes]:
         waiting = waiting[4:9] + b"\xff" * 8 + waiting[9:]
     else:
         raise ValueError(f"method {method}")
-    left = size + 1
+    left = size  # what follows is of no file; where LZMA does not mark its end, it is no data at all
     while left and not inflater.eof:
         if not waiting and inflater.needs_input:
             waiting = next(pieces, b"")

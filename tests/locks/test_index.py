@@ -149,3 +149,9 @@ def test_an_explicit_index_is_not_asked() -> None:
     settings = IndexSettings(indexes=(Index(url="http://127.0.0.1:9", name="torch", explicit=True),))
     with IndexClient(settings, environment={}) as asked:
         assert asked.files("name") == ()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "../a", "a?b", "a\0b", "a%2fb", "-a", "ä", "a#b"])
+def test_no_index_is_asked_for_what_cannot_be_a_name(name: str) -> None:
+    with client("http://127.0.0.1:9/simple") as asking:
+        assert asking.files(name) == ()
