@@ -191,6 +191,11 @@ class RootfsEngine:
             left += "; programs that a module starts are not emulated, and fail"
         return Proof(f"with CPython {self._python.version} on {self._target.machine}{emulated}, in a sandbox", left)
 
+    @property
+    def wants_runtime(self) -> bool:
+        """See `Engine`."""
+        return not self._path.startswith("/var/lang/")
+
     def runs_native(self) -> bool:
         """See `Engine`: the machine was checked, and a Python of it was run."""
         return True
