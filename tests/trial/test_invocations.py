@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
 from manylambda.errors import FetchError, NoCompatibleWheel, TrialError
+from manylambda.fetch.cache import Cache
 from manylambda.target import Target, all_targets
-from manylambda.trial.invocations import invoke
-from manylambda.trial.model import Completed, Failure, Limits
+from manylambda.trial.engines import rootfs
+from manylambda.trial.invocations import EMULATOR, invoke
+from manylambda.trial.model import Completed, Failure, Limits, Mounts
 from manylambda.trial.runtime_client import client_label, requirements, runtime_folder
+from trial import hosts
 from trial.local import PYTHONS, LocalSession, target_of
 from trial.runtime import emulator, folder_for
 
@@ -22,7 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from manylambda.trial.invocations import Invoked
+    from manylambda.trial.model import Session
 
+QEMU: Final = "qemu-x86_64-static" if hosts.FOREIGN == "amd64" else "qemu-aarch64-static"
 HERE = [(version, program) for version, program in PYTHONS if version in {"3.11", "3.13"}]
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="awslambdaric has wheels for Linux only"
@@ -353,6 +360,8 @@ def test_the_runtime_interface_emulator_says_the_same(newest: Function, shared_c
     both("app.large", 6291555)
     both("app.nothing", 1)
     both("absent.f", 1)
+    both("gone.f", 1)
+    assert both("app.sees", 1).invocations[0].result["trace"] == "Root=1-"
     assert newest("app.writes", 1, 2, "exit", 4, emulator=rie).invocations[3].result is False
 
 
@@ -367,16 +376,79 @@ def test_what_looks_like_an_error_is_a_result_for_the_emulator_too(
         assert (one.failure, one.result) == (None, {"errorType": "E", "requestId": "1", "x": 5})
 
 
+# In a root file system.
+
+
+class Rooted(NamedTuple):
+    """A function in a root file system of Debian's."""
+
+    target: Target
+    session: Session
+
+    def __call__(self, handler: str, *events: Any) -> Invoked:
+        return invoke(self.session, handler, events, target=self.target, limits=Limits(seconds=60), timeout=20.0)
+
+
+def rooted(architecture: str, task: Path, shared_cache: Path, source: Path | None = None) -> Rooted:
+    hosts.needs("bwrap", *([QEMU] if architecture == hosts.FOREIGN else []))
+    target = Target.parse(hosts.TARGETS[architecture])
+    engine = rootfs.prepare(source or hosts.root(architecture), target, Cache(shared_cache))
+    return Rooted(target, engine.open(Mounts(task, None, folder_for(target, shared_cache))))
+
+
+@pytest.mark.network
+@needs_linux
+@pytest.mark.parametrize("architecture", [hosts.NATIVE, hosts.FOREIGN])
+def test_a_handler_answers_in_a_root_file_system_of_either_machine(
+    task: Path, shared_cache: Path, architecture: str
+) -> None:
+    function = rooted(architecture, task, shared_cache)
+    invoked = function("app.writes", 1, 2, "exit", 3)
+    assert [one.result for one in invoked.invocations] == [False, True, None, False]
+    assert failures(invoked)[2] == ("Runtime.ExitError", "Runtime exited with error: exit status 1")
+    assert [one.is_cold for one in invoked.invocations] == [True, False, False, True]
+    assert invoked.label == f"awslambdaric {function.target.preinstalled['awslambdaric']}, our Runtime API"
+    (one,) = function("app.cloud", 1).invocations
+    assert one.result[0] == function.target.preinstalled["boto3"]
+    function.session.close()
+
+
+@pytest.mark.network
+@needs_linux
+def test_the_emulator_of_an_image_is_used_where_it_can_run(task: Path, shared_cache: Path, tmp_path: Path) -> None:
+    hosts.needs("bwrap")
+    source = tmp_path / "root"
+    subprocess.run(["cp", "-al", str(hosts.root("amd64")), str(source)], check=True)
+    place = source / EMULATOR.removeprefix("/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(emulator(shared_cache), place)
+    function = rooted("amd64", task, shared_cache, source)
+    invoked = function("app.does", 1, "exit", 2)
+    assert [one.result and one.result["calls"] for one in invoked.invocations] == [1, None, 1]
+    assert invoked.label == "the runtime client, the image's Runtime Interface Emulator"
+    function.session.close()
+
+
 # What needs neither the index nor a client.
 
 
-def test_an_environment_without_a_runtime_client_is_an_error(task: Path, tmp_path: Path) -> None:
+def without_client(task: Path, folder: Path, rie: str | None) -> None:
     version, program = PYTHONS[-1]
-    function = Function(task, version, program, tmp_path)
+    function = Function(task, version, program, folder)
     with pytest.raises(TrialError) as raised:
-        function("app.ok", 1)
+        function("app.ok", 1, emulator=rie)
     assert str(raised.value) == "the handler cannot be invoked: there is no runtime client (awslambdaric)"
     assert raised.value.hint == "the modules can still be imported: leave out `--handler`"
+
+
+def test_an_environment_without_a_runtime_client_is_an_error(task: Path, tmp_path: Path) -> None:
+    without_client(task, tmp_path, None)
+
+
+@pytest.mark.network
+@needs_linux
+def test_so_it_is_where_there_is_an_emulator(task: Path, tmp_path: Path, shared_cache: Path) -> None:
+    without_client(task, tmp_path, str(emulator(shared_cache)))
 
 
 class Ended(LocalSession):

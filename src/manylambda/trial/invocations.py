@@ -95,10 +95,10 @@ def invoke(
             results = heard.results[: len(batch)]
             if not results:
                 task.advance(1)
-                results = [_Result(_failure(completed), completed.log, completed.seconds, None, None)]
+                results = [_Result(_failure(completed), completed.log, completed.seconds, None, completed.peak_memory)]
             for number, result in enumerate(results):
                 event = events[len(done)]
-                done.append(_invocation(event, result, completed, is_cold=number == 0))
+                done.append(_invocation(event, result, is_cold=number == 0))
             label = heard.label or label
             del left[: len(results)]
     finally:
@@ -170,7 +170,7 @@ class _Heard:
             self._advance(1)
 
 
-def _invocation(event: Any, result: _Result, completed: Completed, *, is_cold: bool) -> Invocation:
+def _invocation(event: Any, result: _Result, *, is_cold: bool) -> Invocation:
     return Invocation(
         event=event,
         result=_value(result.body) if result.failure is None else None,
@@ -179,7 +179,7 @@ def _invocation(event: Any, result: _Result, completed: Completed, *, is_cold: b
         seconds=result.seconds,
         is_cold=is_cold,
         init_seconds=result.init_seconds,
-        peak_memory=result.peak_memory or completed.peak_memory,
+        peak_memory=result.peak_memory,
     )
 
 

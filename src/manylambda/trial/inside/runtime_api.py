@@ -44,6 +44,7 @@ STDLIB = "<stdlib>"
 
 NO_CLIENT = 86
 """The exit status of a child that found no runtime client."""
+WITHOUT_CLIENT = "there is no runtime client (awslambdaric)"
 
 VERSION = "/2018-06-01/runtime/"
 LARGEST = 6_291_556
@@ -57,7 +58,7 @@ HEAD, TAIL = 16 << 10, 48 << 10
 # The runtime client. Before the handler is imported nothing is, beyond what the interpreter's start imports.
 
 
-def become_client(message: str) -> None:
+def become_client(message: str, *, emulated: bool = False) -> None:
     """Run the runtime client of the environment, as `/var/runtime/bootstrap.py` does, for as long as it runs."""
     import importlib
     import site
@@ -95,18 +96,23 @@ def become_client(message: str) -> None:
     except ImportError as error:
         if getattr(error, "name", None) not in ("awslambdaric", "awslambdaric.__main__"):
             raise
-        bootstrap = f"{runtime}/bootstrap.py"
-        if not os.access(bootstrap, os.R_OK):
+        old = f"{runtime}/bootstrap.py"
+        if not os.access(old, os.R_OK):
             os._exit(NO_CLIENT)
         # Runtimes up to 3.8 have the client in one file.
         import runpy
 
-        runpy.run_path(bootstrap, run_name="__main__")
+        runpy.run_path(old, run_name="__main__")
         return
     library: Any = importlib.import_module("awslambdaric.lambda_runtime_client")
     if getattr(library, "runtime_client", None) is None:
         # Its compiled half is for Linux only. The other half is the one that calls the handler.
         library.runtime_client = HttpClient(address)
+    if emulated:
+        # Lambda gives every event one, and functions rely on it; the emulator gives none, whatever it is given.
+        bootstrap: Any = importlib.import_module("awslambdaric.bootstrap")
+        tell = bootstrap.update_xray_env_variable
+        bootstrap.update_xray_env_variable = lambda given: tell(given or trace_header())
     client.main(["awslambdaric", handler])
     del kept
 
@@ -411,6 +417,11 @@ def timeout_message(seconds: float) -> str:
     return f"Task timed out after {seconds:.2f} seconds"
 
 
+def trace_header() -> str:
+    """Make up what X-Ray calls a request that it does not follow."""
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"
+
+
 TOO_LARGE = f"Response payload size exceeded maximum allowed payload size ({LARGEST} bytes)."
 
 
@@ -469,7 +480,6 @@ class Api:
             self._request = str(uuid.uuid4())
             timeout = self.job["timeout"]
             now = time.time()
-            trace = f"Root=1-{int(now):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=0"
             self.is_running = True
             self.changed.notify_all()
             self._start = time.perf_counter()
@@ -479,7 +489,7 @@ class Api:
                 "Lambda-Runtime-Aws-Request-Id": self._request,
                 "Lambda-Runtime-Deadline-Ms": str(int((now + timeout) * 1000)),
                 "Lambda-Runtime-Invoked-Function-Arn": self.job["arn"],
-                "Lambda-Runtime-Trace-Id": trace,
+                "Lambda-Runtime-Trace-Id": trace_header(),
             }
             return 200, headers, body
 
@@ -553,7 +563,7 @@ class Api:
                 peak = peak_memory(self.child.pid)
                 self.child.kill()
             if status == NO_CLIENT and self.init_seconds is None and not self.pending:
-                self.answers.say(kind="unable", reason="there is no runtime client (awslambdaric)")
+                self.answers.say(kind="unable", reason=WITHOUT_CLIENT)
             elif self.pending:
                 self.tell(self.pending, peak=peak, at_end=True)
             elif self.is_running or self.init_seconds is None:
@@ -865,6 +875,13 @@ def run_emulator(job: Job, answers: Answers) -> bool:
     for number, event in enumerate(job["events"]):
         status, body, seconds, own, log = emulator.invoke(event)
         failure = emulated_failure(status, body, between(own, "START RequestId: ", " "), job["timeout"])
+        if failure and failure[0] == "Sandbox.Failure" and not failure[1]:
+            # So it tells of a client that ended during init and reported nothing; its log knows how.
+            how = between(own, "] (rapid) Process runtime-", "\n").partition(" exited: ")[2]
+            failure = ("Runtime.ExitError", f"Runtime exited with error: {how}" if how else exit_message(0), "")
+        if failure and number == 0 and failure[1] == exit_message(NO_CLIENT):
+            answers.say(kind="unable", reason=WITHOUT_CLIENT)
+            break
         init = between(own, "INIT REPORT(durationMs: ", ")")
         init_seconds = float(init) / 1000 if init else 0.0
         answers.parts("log", log)
@@ -899,7 +916,7 @@ def main() -> None:
         return
     if sys.argv[1:2] == ["--emulated"]:
         *rest, handler = sys.argv[2:]
-        become_client("\0".join([os.environ["AWS_LAMBDA_RUNTIME_API"], handler, *rest]))
+        become_client("\0".join([os.environ["AWS_LAMBDA_RUNTIME_API"], handler, *rest]), emulated=True)
         return
     child: Any = Forked() if sys.platform == "linux" and "--spawn" not in sys.argv else Spawned()
     import json
