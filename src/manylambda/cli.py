@@ -47,6 +47,9 @@ _RESOLVING: Final = frozenset(
 )
 _AUDIT_FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
 
+_MORE_FORMATS: Final = {"audit": ("sarif", "html"), "trial": ("html",)}
+_TRIAL_FLAGS: Final = frozenset({"targets", "layers", "handler", "offline"})
+
 _EPILOG: Final = """\
 examples:
   manylambda build -t python3.13-arm64                 a function's zip from the project in this folder
@@ -54,8 +57,11 @@ examples:
   manylambda lock -t python3.13-arm64 -t python3.11-x86_64
   manylambda plan -t python3.11-x86_64                 what would be shipped, and why
   manylambda audit dist/api-python3.13-arm64.zip -t python3.13-arm64
+  manylambda trial dist/api-python3.13-arm64.zip -t python3.13-arm64 --handler app.lambda_handler --event '{}'
+  manylambda explain -                                 what a pasted error means, and what mends it
 
-exit status: 0 done, 1 findings, 2 wrong request, 3 no resolution, 4 fetch failed, 5 cannot package, 70 our bug
+exit status: 0 done, 1 findings, 2 wrong request, 3 no resolution, 4 fetch failed, 5 cannot package, 6 trial failed,
+70 our bug
 """
 
 
@@ -246,6 +252,61 @@ def _print_utf8() -> None:
         sys.stdout.reconfigure(encoding="utf-8")
 
 
+def _trial(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from pathlib import Path
+
+    from manylambda import config
+    from manylambda.errors import TrialError
+    from manylambda.pipeline.trial import Request, trial
+    from manylambda.render import trial as render
+
+    flags = {name: value for name, value in vars(options).items() if name in _TRIAL_FLAGS}
+    settings = config.load_audit(None if options.no_config else Path(options.project), os.environ, flags)
+    usual = Request()
+    request = Request(
+        engine=options.engine,
+        rootfs=Path(options.rootfs) if options.rootfs else None,
+        image=options.image,
+        modules=tuple(options.modules),
+        handler=settings.handler,
+        events=tuple(map(_event, options.events)),
+        seconds=usual.seconds if options.timeout is None else options.timeout,
+        memory_mb=usual.memory_mb if options.memory is None else options.memory,
+        profile=options.profile,
+        download_python=options.download_python,
+        offline=settings.offline,
+    )
+    result = trial(Path(options.path), settings.target, layers=settings.layers, request=request, progress=console)
+    status = TrialError.exit_status if result.trial.has_failed else 0
+    if options.format == "json":
+        return _json(render.document(result)), status
+    if options.format == "html":
+        _print_utf8()
+        return render.html(result).rstrip(), status
+    return render.text(result, _look(options)), status
+
+
+def _event(text: str) -> Any:
+    """Read an event: JSON itself, `-` for standard input, or a file."""
+    import json
+    from pathlib import Path
+
+    from manylambda.errors import RequestError
+
+    where = "standard input" if text == "-" else "the event"
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text[:1] not in {"{", "[", '"'} and Path(text).is_file():
+            where = f"`{text}`"
+            text = Path(text).read_text(encoding="utf-8-sig")
+        return json.loads(text)
+    except (ValueError, OSError) as error:
+        raise RequestError(
+            f"{where} is not JSON: {error}", hint="give JSON, the name of a file with it, or `-` for standard input"
+        ) from error
+
+
 def _lock(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.lock import lock
     from manylambda.render import document, text
@@ -349,6 +410,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary, run, add_options in (
         ("build", "make a package for each target", _build, _build_options),
         ("audit", "check that a package will load on its target", _audit, _audit_options),
+        ("trial", "import and invoke a package in an execution environment", _trial, _trial_options),
         ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
         ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
         ("explain", "show a rule's page, or the cause of a pasted error", _explain, _explain_options),
@@ -358,7 +420,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == asked:
             add_options(command)
-            formats = ("text", "json", "sarif", "html") if name == "audit" else ("text", "json")
+            formats = ("text", "json", *_MORE_FORMATS.get(name, ()))
             command.add_argument("--format", choices=formats, default="text", help="how results are printed (text)")
             command.add_argument("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
             command.add_argument("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
@@ -372,6 +434,31 @@ def _build_options(parser: argparse.ArgumentParser) -> None:
 def _audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
     _field_options(parser, only=_AUDIT_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
+    _configuration_options(parser)
+
+
+def _trial_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
+    _field_options(parser, only=_TRIAL_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
+    add = parser.add_argument
+    add(
+        "--engine",
+        choices=("auto", "container", "rootfs", "interpreter"),
+        default="auto",
+        help="what it runs in (auto)",
+    )
+    add("--rootfs", metavar="PATH", help="a root file system to run in: a folder, tar or image of the runtime")
+    add("--image", metavar="REF", help="the image to run in, instead of Lambda's base image")
+    add("--module", dest="modules", action="append", metavar="NAME", default=[], help="import these modules only")
+    add("--event", dest="events", action="append", metavar="FILE|JSON|-", default=[], help="give the handler an event")
+    add("--timeout", type=float, metavar="S", help="seconds for a module, and for an event (60)")
+    add("--memory", type=int, metavar="MB", help="memory it may use, in MiB (1024)")
+    add("--profile", action="store_true", help="show what the handler's import costs, module by module")
+    add("--download-python", action="store_true", help="let uv download the target's Python when there is none")
+    _configuration_options(parser)
+
+
+def _configuration_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"

@@ -1,0 +1,280 @@
+"""`trial`: a package imported, and its handler invoked, in an execution environment: what reading cannot prove.
+
+A trial does not replace the audit, nor the audit a trial: an environment on this machine is never quite the runtime.
+What differs is said with the result (`Trial.proof`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from manylambda import archive, causes
+from manylambda.errors import FetchError, RequestError, ResolutionError
+from manylambda.fetch.cache import Cache
+from manylambda.pipeline.audit import examine
+from manylambda.pipeline.explain import tie
+from manylambda.progress import SILENT
+from manylambda.tree import PackageTree, overlay
+from manylambda.trial.model import Limits, Module, Mounts, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from manylambda.audits import Subject
+    from manylambda.causes import Cause
+    from manylambda.pipeline.audit import Examination
+    from manylambda.pipeline.explain import Tie
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+    from manylambda.trial.invocations import Invoked
+    from manylambda.trial.model import Engine, Imported, Session
+    from manylambda.trial.profile import Profile
+
+_DEFAULT_SECONDS: Final = 60.0
+_DEFAULT_MEMORY: Final = 1024
+"""MiB, for what an import or an event may use; Lambda's own default, 128, ends pandas while it is imported."""
+
+
+class Request(NamedTuple):
+    """What to try, and with what."""
+
+    engine: str = "auto"
+    rootfs: Path | None = None
+    image: str | None = None
+    modules: tuple[str, ...] = ()
+    """Instead of every top-level module of the package."""
+    handler: str | None = None
+    events: tuple[Any, ...] = ()
+    """JSON values; the handler gets one after the other in one environment."""
+    seconds: float = _DEFAULT_SECONDS
+    """For a module, and for an event."""
+    memory_mb: int = _DEFAULT_MEMORY
+    profile: bool = False
+    download_python: bool = False
+    offline: bool = False
+
+
+class Reason(NamedTuple):
+    """Why something failed, as `explain` tells it, tied to the package."""
+
+    cause: Cause
+    tie: Tie
+
+
+class TrialResult(NamedTuple):
+    """A trial and what explains its failures."""
+
+    trial: Trial
+    reasons: Mapping[str, tuple[Reason, ...]]
+    """By the name of the module; of an invocation, by `event N` (from 1)."""
+    profile: Profile | None = None
+
+
+def trial(
+    path: Path,
+    target: Target,
+    *,
+    layers: Sequence[Path] = (),
+    request: Request | None = None,
+    progress: Progress = SILENT,
+) -> TrialResult:
+    """Import every module of a package, and give its handler events, in the engine that `request` asks for.
+
+    `path` is whatever `audit` takes. Raises `TrialError` where no engine can be used, and the errors of opening the
+    package; what fails inside is part of the result.
+    """
+    from manylambda.trial.engines.choice import choose
+
+    request = request or Request()
+    if request.events and request.handler is None:
+        raise RequestError("an event needs a handler", hint="name it: `--handler app.lambda_handler`")
+    examination = examine(path, target, layers=layers, handler=request.handler, offline=True, progress=progress)
+    subject = examination.subject
+    if subject.kind == "image" and request.rootfs is None and request.image is None:
+        request = request._replace(rootfs=path)  # an image is its own execution environment
+    cache = Cache.default()
+    engine = choose(
+        target,
+        engine=request.engine,
+        rootfs=request.rootfs,
+        image=request.image,
+        download_python=request.download_python,
+        offline=request.offline,
+        cache=cache,
+        progress=progress,
+    )
+    progress.info(f"trying in the engine {engine.name}: {engine.label}")
+    wanted = _modules(subject, request.modules)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="manylambda-trial-")))
+        function, layer = _laid_out(subject, folder, progress)
+        runtime = _runtime(request, subject.target, cache, progress) if engine.wants_runtime else None
+        session = engine.open(Mounts(task=function, opt=layer, runtime=runtime))
+        stack.callback(session.close)
+        work = _Work(session, engine, subject, request, progress)
+        imports = work.imports(wanted)
+        invoked = work.invocations()
+        profile = work.profile(wanted)
+    found = Trial(
+        target=target,
+        engine=engine.name,
+        label=f"{engine.label}, {invoked.label}" if invoked is not None else engine.label,
+        proof=engine.proof,
+        imports=imports,
+        invocations=invoked.invocations if invoked is not None else (),
+        profile=profile.tree if profile is not None else None,
+    )
+    return TrialResult(found, dict(_reasons(found, examination, path)), profile)
+
+
+class _Work(NamedTuple):
+    """What is done in one environment."""
+
+    session: Session
+    engine: Engine
+    subject: Subject
+    request: Request
+    progress: Progress
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(seconds=self.request.seconds, memory=self.request.memory_mb << 20)
+
+    def imports(self, wanted: Sequence[Module]) -> tuple[Imported, ...]:
+        from manylambda.trial.imports import try_imports
+
+        return try_imports(
+            self.session,
+            wanted,
+            target=self.subject.target,
+            limits=self.limits,
+            runs_native=self.engine.runs_native(),
+            progress=self.progress,
+        )
+
+    def invocations(self) -> Invoked | None:
+        if self.request.handler is None or not self.request.events:
+            return None
+        from manylambda.trial.invocations import invoke
+
+        return invoke(
+            self.session,
+            self.request.handler,
+            self.request.events,
+            target=self.subject.target,
+            limits=self.limits,
+            timeout=self.request.seconds,
+            progress=self.progress,
+        )
+
+    def profile(self, wanted: Sequence[Module]) -> Profile | None:
+        if not self.request.profile:
+            return None
+        from manylambda.trial.profile import profile
+
+        own = [module.name for module in wanted if module.distribution is None]
+        if self.request.handler is not None:
+            name = self.request.handler.rpartition(".")[0].replace("/", ".")
+        elif len(self.request.modules or own) == 1:
+            (name,) = self.request.modules or own
+        else:
+            raise RequestError(
+                "the import of one module is profiled, and none is named",
+                hint="name it: `--handler app.lambda_handler`, or `--module NAME`",
+            )
+        return profile(self.session, name, target=self.subject.target, limits=self.limits)
+
+
+def _modules(subject: Subject, named: Sequence[str]) -> tuple[Module, ...]:
+    """Return the modules to import: those that are named, else all that lie at the top of the package."""
+    from manylambda.trial.modules import modules
+
+    # The longest folder first, as it is the first on the search path.
+    folders = sorted(subject.site_folders(in_layer=subject.kind == "layer"), key=len, reverse=True)
+    found = modules(subject.tree, folders)
+    if not named:
+        return found
+    known = {each.name: each for each in found}
+
+    def nearest(name: str) -> Module:
+        parents = [name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)]
+        like = next((known[one] for one in parents if one in known), None)
+        return Module(name, None, is_native=False) if like is None else like._replace(name=name)
+
+    return tuple(map(nearest, named))
+
+
+def _laid_out(subject: Subject, folder: Path, progress: Progress) -> tuple[Path, Path | None]:
+    """Write the function and its layers, merged, as the folders that are `/var/task` and `/opt`."""
+    is_layer = subject.kind == "layer"
+    function, layer = folder / "task", folder / "opt"
+    archive.write_directory(PackageTree() if is_layer else subject.tree, function, progress=progress, label="function")
+    # A later layer overwrites an earlier one.
+    merged, _ = overlay([*((subject.tree,) if is_layer else ()), *reversed(subject.layers)])
+    if not len(merged):
+        return function, None
+    archive.write_directory(merged, layer, progress=progress, label="layers")
+    return function, layer
+
+
+def _runtime(request: Request, target: Target, cache: Cache, progress: Progress) -> Path | None:
+    """Get what the runtime brings; without the network imports go on without it, an invocation cannot."""
+    from manylambda.trial.runtime_client import runtime_folder
+
+    def install(requirements: Sequence[str], target: Target, folder: Path) -> None:
+        _install(requirements, target, folder, offline=request.offline, progress=progress)
+
+    try:
+        return runtime_folder(target, install, cache=cache.root / "runtimes")
+    except (FetchError, ResolutionError) as error:
+        if request.events:
+            raise
+        progress.warning(f"without what the runtime has besides the standard library (boto3 ...): {error.message}")
+        return None
+
+
+def _install(pins: Sequence[str], target: Target, folder: Path, *, offline: bool, progress: Progress) -> None:
+    """Put distributions for `target` into `folder`, as a build would into a package."""
+    from dataclasses import replace
+
+    from manylambda import config
+    from manylambda.locks.discovery import discover
+    from manylambda.pipeline.build import Ingredients, undamaged
+
+    with tempfile.TemporaryDirectory(prefix="manylambda-runtime-") as place:
+        project = Path(place)
+        file = project / "requirements.txt"
+        file.write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
+        flags = {"targets": [str(target)], **({"offline": True} if offline else {})}
+        settings = replace(config.load(project, os.environ, flags), kind="dir", package=False, audit=False)
+        ingredients = Ingredients(settings, discover(project, requirements=[file]), progress)
+
+        def work() -> None:
+            packer, ((selection, stored),) = ingredients.gather(PackageTree)
+            contents = packer.lay_out(selection, stored)
+            contents.confirm()
+            archive.write_directory(contents.tree, folder, progress=progress, label="runtime")
+
+        undamaged(work, progress)
+
+
+def _reasons(found: Trial, examination: Examination, path: Path) -> Sequence[tuple[str, tuple[Reason, ...]]]:
+    told: list[tuple[str, tuple[Reason, ...]]] = []
+    texts = [
+        (one.module.name, f"{one.failure.traceback or one.failure.message}\n{one.log}")
+        for one in found.imports
+        if one.failure is not None
+    ]
+    texts += [
+        (f"event {number}", f"{one.failure.traceback or one.failure.message}\n{one.log}")
+        for number, one in enumerate(found.invocations, 1)
+        if one.failure is not None
+    ]
+    for name, text in texts:
+        diagnosis = causes.find([text], target=found.target, package=str(path))
+        told.append((name, tuple(Reason(cause, tie(cause, examination, path)) for cause in diagnosis.causes)))
+    return told
