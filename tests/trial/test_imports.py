@@ -29,7 +29,7 @@ def module(name: str, *, is_native: bool = False) -> Module:
 
 
 class Scripted:
-    """A session whose processes say and do what is written here; `T` stands for the token of the job."""
+    """A session whose processes say and do what is written here; `TOKEN` stands for the token of the job."""
 
     places = LAMBDA
 
@@ -51,7 +51,7 @@ class Scripted:
         lines, completed = self.left.pop(0)
         for line in ({"event": "up", "python": [3, 13, 5]}, {"event": "ready"}, *lines):
             hear(line if isinstance(line, str) else f"{asked['token']} {json.dumps(line)}")
-        return completed._replace(log=completed.log.replace("T", asked["token"]))
+        return completed._replace(log=completed.log.replace("TOKEN", asked["token"]))
 
     def close(self) -> None: ...
 
@@ -83,9 +83,9 @@ def test_all_are_imported_in_one_process() -> None:
 
 def test_after_a_crash_the_rest_goes_on_and_the_crashed_is_tried_alone() -> None:
     session = Scripted(
-        ([begin(0), end(0), begin(1)], Completed(-11, "\nT 0\nfine\nT 1\nFatal Python error", 1.0)),
+        ([begin(0), end(0), begin(1)], Completed(-11, "\nTOKEN 0\nfine\nTOKEN 1\nFatal Python error", 1.0)),
         ([begin(0), end(0)], DONE),
-        ([begin(0)], Completed(139, "\nT 0\nagain", 1.0)),
+        ([begin(0)], Completed(139, "\nTOKEN 0\nagain", 1.0)),
     )
     a, b, c = imports(session, "a", "b", "c")
     assert session.asked == [["a", "b", "c"], ["c"], ["b"]]
@@ -118,6 +118,16 @@ def test_what_failed_first_in_its_process_was_alone() -> None:
             "SIGILL: illegal instruction: native code uses what this processor does not have",
         ),
         (Completed(200, "", 1.0), Outcome.CRASHED, "it ended the interpreter with status 200"),
+        (
+            Completed(-9, "what it said\nmanylambda: ended, because it had more than 256 processes\n", 1.0),
+            Outcome.CRASHED,
+            "it started more processes than a function may have",
+        ),
+        (
+            Completed(1, "Timeout (0:01:00)!\nThread 0x01 (most recent call first):\n", 1.0),
+            Outcome.TIMED_OUT,
+            "it was not imported within 60 s",
+        ),
         (Completed(86, "", 1.0), Outcome.CRASHED, "it closed the file descriptors of the interpreter"),
     ],
 )
@@ -164,8 +174,17 @@ def test_what_the_engine_cannot_load_is_not_tried() -> None:
 
 
 def test_the_beginning_of_a_log_that_was_cut_belongs_to_the_module_before() -> None:
-    session = Scripted(([begin(0), end(0), begin(1), end(1)], Completed(0, "rest of a\nT 1\nall of b", 1.0)))
+    session = Scripted(([begin(0), end(0), begin(1), end(1)], Completed(0, "rest of a\nTOKEN 1\nall of b", 1.0)))
     assert [one.log for one in imports(session, "a", "b")] == ["rest of a", "all of b"]
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [("a\n" * 8192, "[...]\n" + "a\n" * 4095 + "a"), ("x" * 9000, "[...]\n" + "x" * 8192)],
+)
+def test_of_a_long_log_the_end_is_shown(log: str, shown: str) -> None:
+    session = Scripted(([begin(0), end(0)], Completed(0, log, 1.0)))
+    assert [one.log for one in imports(session, "a")] == [shown]
 
 
 def test_a_module_named_twice_is_imported_once() -> None:

@@ -123,6 +123,9 @@ class Conversation:
 
 
 def shortened(text: str, size: int = _MAX_LOG) -> str:
-    """Return the end of a log that is too long."""
+    """Return the end of a log that is too long, from the beginning of a line if it has one."""
     text = text.strip("\n")
-    return text if len(text) <= size else "[...]\n" + text[-size:].partition("\n")[2]
+    if len(text) <= size:
+        return text
+    end = text[-size:]
+    return "[...]\n" + (end.partition("\n")[2] or end)
