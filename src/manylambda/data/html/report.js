@@ -5,7 +5,7 @@
 
   // Findings: filter by words, rule and severity.
   const filter = one("#filter"), words = one("#words"), rule = one("#rule");
-  const cards = all(".card").map((card) => ({
+  const cards = all(".group .card").map((card) => ({
     card,
     group: card.closest(".group"),
     findings: all(".finding", card).map((finding) => ({ finding, text: finding.textContent.toLowerCase() })),
@@ -147,7 +147,7 @@
       event.preventDefault();
     });
   }
-  for (const svg of all("svg.treemap")) {
+  for (const svg of all("svg.treemap, svg.icicle")) {
     const picture = svg.closest(".picture");
     let last = null;
     const point = (rect) => {
