@@ -601,6 +601,51 @@ def test_what_a_pass_proves_is_told(engine: RootfsEngine) -> None:
     assert engine.wants_runtime
 
 
+def test_an_image_of_the_runtime_is_known_by_its_python(kept: Cache, tmp_path: Path) -> None:
+    from manylambda.trial.engines import rootfs
+
+    hosts.needs("bwrap")
+    made = tmp_path / "image"
+    for name in ("etc", "usr/lib", "usr/bin"):
+        shutil.copytree(hosts.root(hosts.NATIVE) / name, made / name, symlinks=True)
+    for name in ("lib", "lib64"):
+        if (made / "usr" / name).is_dir():
+            (made / name).symlink_to(f"usr/{name}")
+    if not (made / "usr/lib64").exists() and (hosts.root(hosts.NATIVE) / "usr/lib64").exists():
+        shutil.copytree(hosts.root(hosts.NATIVE) / "usr/lib64", made / "usr/lib64", symlinks=True)
+        (made / "lib64").symlink_to("usr/lib64")
+    for name in ("bin", "lib"):
+        (made / "var/lang" / name).mkdir(parents=True)
+        (made / "usr" / name / "python3.13").rename(made / "var/lang" / name / "python3.13")
+    (made / "var/task").mkdir()
+    (made / "var/task/old.py").write_text("")
+    (made / "tmp").mkdir()
+    (made / "tmp/old").write_text("")
+    (made / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nother:x:993:1::/:/bin/sh\n")
+    engine = rootfs.prepare(made, NATIVE, kept)
+    assert not engine.wants_runtime
+    assert engine.proof.open == (
+        "the image of the runtime has more libraries than the managed runtime: only the audit judges what it has not"
+    )
+    with opened(engine, tmp_path / "task", {"app.py": ""}) as one:
+        found = told(
+            one,
+            "import os, pwd, sys\ntold = [sys.executable, sys.prefix, os.listdir('/var/task'), os.listdir('/tmp'),"
+            " [one.pw_name for one in pwd.getpwall()], os.path.exists(json.__cached__), sorted(os.listdir('/var'))]",
+        )
+    assert found == [
+        "/var/lang/bin/python3.13", "/var/lang", ["app.py"], [], ["root", "sbx_user1051"], True,
+        ["lang", "manylambda", "task"],
+    ]  # fmt: skip
+    assert engine.proof.proved.startswith("with CPython 3.13.")
+
+
+@pytest.mark.parametrize("variable", [("A=B", "c"), ("", "c"), ("A", "b\0--bind\0/\0/mnt")])
+def test_a_variable_that_cannot_be_one_is_refused(session: Session, variable: tuple[str, str]) -> None:
+    with pytest.raises(TrialError, match=r"^this cannot be a variable of the environment: '"):
+        run(session, "pass", environment=dict([variable]))
+
+
 # Another machine
 
 

@@ -14,6 +14,7 @@ it does not have, and nothing of `/dev`, `/run` and `/tmp` of whoever made it is
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -77,6 +78,10 @@ def detect(target: Target) -> Tools | Unusable:
         return Unusable("rootfs", "no bubblewrap (`bwrap`) on the path", "apt-get install bubblewrap")
     from manylambda.trial.engines import sandbox
 
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return Unusable("rootfs", "the kernel is older than Linux 5.3", None)
     words = ("--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--proc", "/proc", "--dev", "/dev")
     user = ("--uid", _USER[0], "--gid", _USER[1])
     try:
@@ -219,7 +224,10 @@ class RootfsEngine:
         own |= {"/dev", "/opt", "/proc", "/run", "/sys", _PLACES.temporary, "/var/task", "/var/manylambda"}
         words = ["--unshare-all", "--unshare-user", "--uid", _USER[0], "--gid", _USER[1], "--cap-drop", "ALL"]
         words += ["--hostname", "manylambda", "--die-with-parent", "--new-session"]
-        words += _cover(self._root.folder, "", own)
+        try:
+            words += _cover(self._root.folder, "", own)
+        except OSError as error:
+            raise TrialError(f"cannot read `{error.filename}`: {(error.strerror or str(error)).lower()}") from error
         words += ["--proc", "/proc", "--dev", "/dev"]
         if self._tools.version >= (0, 7):
             words += ["--size", str(_TEMPORARY_BYTES)]
@@ -396,6 +404,9 @@ class RootfsSession:
         from manylambda.trial.engines import sandbox
 
         tools = self._engine.tools
+        for name, value in environment.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise TrialError(f"this cannot be a variable of the environment: {name!r}")
         variables = [word for name, value in environment.items() for word in ("--setenv", name, value)]
         made = sandbox.Sandbox(
             program=tools.bubblewrap,

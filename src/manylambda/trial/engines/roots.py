@@ -73,8 +73,11 @@ def prepare(source: Path, target: Target, cache: Cache, progress: Progress = SIL
     if isinstance(remembered, str) and (folder := _Kept(cache, "roots", remembered).find()) is not None:
         return Root(folder, path.name)
 
-    with path.open("rb") as stream:
-        how = compression(stream.read(8))
+    try:
+        with path.open("rb") as stream:
+            how = compression(stream.read(8))
+    except OSError as error:
+        raise RequestError(f"cannot read `{path.name}`: {(error.strerror or str(error)).lower()}") from error
     if how not in {None, "gzip"}:
         raise RequestError(f"`{path.name}` is compressed by {how}, which is not read here", hint="uncompress it first")
     if not is_image(path):
