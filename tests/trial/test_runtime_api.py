@@ -7,17 +7,18 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from trial import hosts
 from trial.local import PYTHONS, SCRIPTS
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SPAWN = pytest.mark.parametrize("spawn", [False, True], ids=["forked", "spawned"])
+
+KEPT = {"PATH", "SYSTEMROOT", "WINEDEBUG", "WINEPREFIX"}
 
 CLIENT = """\
 import http.client, json, os, sys, threading, time
@@ -69,9 +70,14 @@ def run(
     *,
     program: str = sys.executable,
     spawn: bool = False,
+    windows: tuple[str, ...] = (),
     **settings: Any,
 ) -> Heard:
-    """Let the script run a client, whose `main` has `client` for its body."""
+    """Let the script run a client, whose `main` has `client` for its body; `windows` is what starts its Python."""
+
+    def place(path: Path) -> str:
+        return "Z:" + str(path).replace("/", "\\") if windows else str(path)
+
     runtime = tmp_path / "runtime"
     if client is not None:
         package = runtime / "awslambdaric"
@@ -86,10 +92,10 @@ def run(
         "token": "word",
         "handler": "app.handler",
         "events": events,
-        "path": [str(task), "<stdlib>", str(runtime)],
-        "sites": [str(task)],
-        "task": str(task),
-        "runtime": str(runtime),
+        "path": [place(task), "<stdlib>", place(runtime)],
+        "sites": [place(task)],
+        "task": place(task),
+        "runtime": place(runtime),
         "program": "/var/runtime/bootstrap.py",
         "files": 1024,
         "data": 4 << 30,
@@ -100,14 +106,14 @@ def run(
         **settings,
     }
     done = subprocess.run(
-        [program, "-s", "-S", str(SCRIPTS / "runtime_api.py"), *(["--spawn"] if spawn else [])],
+        [*(windows or [program]), "-s", "-S", place(SCRIPTS / "runtime_api.py"), *(["--spawn"] if spawn else [])],
         input=json.dumps(job).encode(),
         capture_output=True,
-        timeout=30,
-        env={name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ},
+        timeout=90,
+        env={name: text for name, text in os.environ.items() if name in KEPT},
         check=True,
     )
-    assert done.stderr == b""
+    assert windows or done.stderr == b""  # Wine says when it prepares itself
     return Heard(done.stdout.decode(), "word")
 
 
@@ -399,3 +405,28 @@ def test_an_emulator_that_cannot_run_here_is_passed_over(tmp_path: Path) -> None
     wrong.chmod(0o755)
     (result,) = run(tmp_path, "give(take()[0], 1); take()", ["1"], emulator=str(wrong)).results
     assert result["api"] == "our Runtime API"
+
+
+def test_it_runs_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = hosts.FOLDER / "windows-3.13" / "host.json"
+    if not note.is_file():
+        missing = "`windows-3.13` is not there: run `python tools/pythons.py windows-3.13`"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    hosts.needs("wine")
+    python = json.loads(note.read_text(encoding="utf-8"))["python"]
+    monkeypatch.setenv("WINEPREFIX", str(Path(python).parent.parent / "prefix"))
+    monkeypatch.setenv("WINEDEBUG", "-all")
+    client = """
+        headers, body = take()
+        print("\u00e4\u20ac")
+        sys.stdout.flush()
+        give(headers, [os.name, json.loads(body), os.getcwd() == sys.path[0]])
+        take()
+        os._exit(3)
+    """
+    first, second = run(tmp_path, client, ['"\u00e4"', "2", "3"], windows=("wine", python), init_timeout=60).results
+    assert (json.loads(first["body"]), first["log"]) == (["nt", "\u00e4", True], "\u00e4\u20ac\n")
+    assert (second["type"], second["message"]) == (
+        "Runtime.ExitError",
+        "Runtime exited with error: exit status 3",
+    )

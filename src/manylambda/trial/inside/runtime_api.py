@@ -70,6 +70,9 @@ def become_client(message: str, *, emulated: bool = False) -> None:
     if os.access(task, os.W_OK):
         sys.dont_write_bytecode = True
     os.chdir(task)
+    for stream in (sys.stdout, sys.stderr) if os.name == "nt" else ():
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", newline="\n")
     os.environ["AWS_LAMBDA_RUNTIME_API"] = address
     if sys.prefix == "/var/lang":  # the runtime's own interpreter: its `.pth` files count, as they do on Lambda
         site.main()
