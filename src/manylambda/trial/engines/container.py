@@ -154,7 +154,8 @@ _OCI: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 def default_reference(target: Target) -> str:
     """Give the base image of the runtime for its architecture: `public.ecr.aws/lambda/python:3.13-arm64`."""
-    return f"{target.image}-{target.architecture.value}"
+    # Of a preview only the tag for all architectures is known.
+    return target.image if target.status == "preview" else f"{target.image}-{target.architecture.value}"
 
 
 class ContainerEngine:
@@ -214,7 +215,8 @@ class ContainerEngine:
                     f"`{folder}` cannot be read by the user that a function runs as", hint=f"chmod 755 {folder}"
                 )
         places = PLACES if mounts.runtime is not None else PLACES._replace(runtime=None)
-        return ContainerSession(self.program, self.image, folders, places, is_bound=self._is_bound)
+        machine = self._target.architecture.oci
+        return ContainerSession(self.program, self.image, machine, folders, places, is_bound=self._is_bound)
 
 
 class ContainerSession:
@@ -224,6 +226,7 @@ class ContainerSession:
         self,
         program: Program,
         image: Image,
+        machine: str,
         folders: Sequence[tuple[Path, str]],
         places: Places,
         *,
@@ -232,6 +235,7 @@ class ContainerSession:
         self.places = places
         self._program = program
         self._image = image
+        self._machine = machine
         self._folders = folders
         self._is_bound = is_bound
 
@@ -254,6 +258,7 @@ class ContainerSession:
             self._program,
             self._image.identity,
             inside,
+            machine=self._machine,
             name=name,
             folders=self._folders,
             environment=environment,
@@ -389,21 +394,22 @@ def _pull(program: Program, reference: str, target: Target, progress: Progress, 
 def _look(program: Program, identity: str, reference: str, target: Target) -> dict[str, Any]:
     """Find the Python of the image by running it, which also shows that its machine runs here, and within bounds."""
     minor = "python{}.{}".format(*target.python)
-    is_bound, others = True, []
+    is_bound, others, failure = True, [], ""
     for python in (f"/var/lang/bin/{minor}", minor, "python3", "python"):
-        answer = _try(program, identity, python, is_bound=is_bound)
+        answer = _try(program, identity, python, target, is_bound=is_bound)
         if answer.returncode and is_bound and _is_about_bounds(answer):
             is_bound = False
-            answer = _try(program, identity, python, is_bound=is_bound)
+            answer = _try(program, identity, python, target, is_bound=is_bound)
         if answer.returncode:
             if "exec format error" in (answer.stderr + answer.stdout).lower():
                 raise TrialError(
                     f"this host cannot run {target.machine} programs: `{reference}`",
                     hint=_emulation_hint(program, target),
                 )
-            if answer.returncode == 127 or _is_absent(answer):
-                continue
-            raise TrialError(f"`{program.name}` cannot run `{reference}`: {_reason(answer)}")
+            # Of a program that is not there podman's service says only "received 409", so that the others are tried.
+            if answer.returncode != 127 and not _is_absent(answer):
+                failure = _reason(answer)
+            continue
         try:
             found = json.loads(answer.stdout)
             if (tuple(found["minor"]), found["implementation"], found["threads"]) == (target.python, "CPython", False):
@@ -421,14 +427,18 @@ def _look(program: Program, identity: str, reference: str, target: Target) -> di
             others.append(f"{found['implementation']} {found['version']}")
         except (ValueError, KeyError, TypeError):
             continue
-    what = f"has {', '.join(dict.fromkeys(others))}" if others else "has no Python"
+    if failure and not others:
+        raise TrialError(f"`{program.name}` cannot run `{reference}`: {failure}")
+    what = f"has {', '.join(dict.fromkeys(others))}" if others else "has no Python on its path"
     raise TrialError(
         f"the image `{reference}` {what}, and {target} needs CPython {minor.removeprefix('python')}",
         hint=f"name an image with `{minor}` on its path",
     )
 
 
-def _try(program: Program, identity: str, python: str, *, is_bound: bool) -> subprocess.CompletedProcess[str]:
+def _try(
+    program: Program, identity: str, python: str, target: Target, *, is_bound: bool
+) -> subprocess.CompletedProcess[str]:
     from manylambda.trial.model import Limits
 
     name = f"manylambda-{secrets.token_hex(8)}"
@@ -436,6 +446,7 @@ def _try(program: Program, identity: str, python: str, *, is_bound: bool) -> sub
         program,
         identity,
         [python, "-I", "-S", "-c", _IDENTITY],
+        machine=target.architecture.oci,
         name=name,
         folders=(),
         environment={},
@@ -472,6 +483,7 @@ def _run_command(
     identity: str,
     inside: Sequence[str],
     *,
+    machine: str,
     name: str,
     folders: Sequence[tuple[Path, str]],
     environment: Mapping[str, str],
@@ -497,6 +509,9 @@ def _run_command(
         # The value is a line of CSV.
         source = f"source={folder}".replace('"', '""')
         command += ["--mount", f'type=bind,"{source}",target={place},readonly']
+    if machine == "arm64" != program.architecture:
+        # As Graviton2, whose programs qemu runs in a quarter of the time: it has no pointer authentication.
+        command += ["-e", "QEMU_CPU=neoverse-n1"]
     for key, value in environment.items():
         command += ["-e", f"{key}={value}"]
     workdir = ["--workdir", folders[0][1]] if folders else ["--workdir", "/"]
@@ -505,8 +520,9 @@ def _run_command(
 
 def _remove(program: Program, name: str) -> None:
     """End a container and remove it, should it still be there."""
+    at_once = ["--time", "0"] if program.is_podman else []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        _call([program.path, "rm", "--force", name], seconds=_START_SECONDS)
+        _call([program.path, "rm", "--force", *at_once, name], seconds=_START_SECONDS)
 
 
 def _client_environment() -> dict[str, str]:
@@ -535,7 +551,7 @@ def _reason(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Run '")]
     return lines[-1].removeprefix("Error: ").removesuffix(".") if lines else ""
 
 
