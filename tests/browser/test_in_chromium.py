@@ -81,8 +81,11 @@ class Reader:
         self.driver, self.folder = driver, folder
 
     def open(self, examination: Examination, *, width: int = WIDE, dark: bool = False, script: bool = True) -> None:
+        self.show(html.audit(examination, path="dist/app.zip"), width=width, dark=dark, script=script)
+
+    def show(self, text: str, *, width: int = WIDE, dark: bool = False, script: bool = True) -> None:
         page = self.folder / "report.html"
-        page.write_text(html.audit(examination, path="dist/app.zip"), encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
         self.command("Emulation.setScriptExecutionDisabled", value=not script)
         self.look(width=width, dark=dark)
         for log in ("browser", "performance"):

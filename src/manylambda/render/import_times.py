@@ -115,7 +115,7 @@ def picture(tree: ImportTime) -> str:
     """Draw the tree as an icicle: a frame a module, as wide as its import was long, above what it imported."""
     frames: list[str] = []
     colors = tones(tree)
-    whole = max(tree.total_seconds, sum(child.total_seconds for child in tree.children), 1e-9)
+    whole = max(tree.total_seconds, 1e-9)
     lowest = 0
     stack = [_Frame(tree, 0, 0.0, _WIDTH)]
     while stack:
@@ -126,7 +126,7 @@ def picture(tree: ImportTime) -> str:
         if depth + 1 >= _DEEPEST:
             continue
         # Clocks are never quite right: children that cost more than their parent share its width.
-        spent = max(time.total_seconds, sum(child.total_seconds for child in time.children), 1e-9)
+        spent = max(time.total_seconds, sum(max(child.total_seconds, 0.0) for child in time.children), 1e-9)
         few: list[ImportTime] = []
         for child in _largest_first(time.children):
             width = room * max(child.total_seconds, 0.0) / spent

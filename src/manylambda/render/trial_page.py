@@ -129,7 +129,7 @@ def _failed(group: Group) -> str:
         listed = "".join(f"<li>{path(name)}</li>" for name in names[1:_MOST])
         listed += f"<li>and {len(names) - _MOST:,} more</li>" if len(names) > _MOST else ""
         others = (
-            f'<details class="where"><summary>and {counted(len(names) - 1, "more module")} with the same error'
+            f'<details class="where"><summary>{counted(len(names) - 1, "more module")} with the same error'
             f'</summary><ul class="where">{listed}</ul></details>'
         )
     owner = f" of {plain(one.module.distribution)}" if one.module.distribution else ""
@@ -144,7 +144,7 @@ def _failed(group: Group) -> str:
 def _failure(failure: Failure | None) -> str:
     if failure is None:
         return ""
-    told = f'<p class="message"><code>{plain(failure.type)}</code> {plain(failure.message, longest=2000)}</p>'
+    told = f'<p class="message"><code>{plain(failure.type)}</code> {plain(failure.message, longest=700)}</p>'
     if not failure.traceback.strip():
         return told
     return told + f'<details class="where"><summary>traceback</summary>{_block(failure.traceback)}</details>'
@@ -196,11 +196,12 @@ def _left_out(why: str, found: Sequence[Imported]) -> str:
 
 
 def _passed(good: Sequence[Imported]) -> str:
+    ordered = sorted(good, key=lambda one: one.failure is None)  # what needs a word is not folded
     rows = [
         f'<tr><th scope="row">{path(one.module.name)}</th><td>{plain(one.module.distribution or "the project")}</td>'
         f"<td>{_noted(one)}</td>"
         f'<td class="number" data-value="{one.seconds:.6f}">{import_times.milliseconds(one.seconds)}</td></tr>'
-        for one in good[:_MOST]
+        for one in ordered[:_MOST]
     ]
     if len(good) > _MOST:
         rows.append(f'<tr><td colspan="4">and {len(good) - _MOST:,} more</td></tr>')
