@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
     from manylambda.audits import Ignore, Report
     from manylambda.config import AuditSettings, Settings
+    from manylambda.pipeline.build import BuildResult
+    from manylambda.pipeline.trial import TrialResult
     from manylambda.render.console import Console
     from manylambda.render.findings import Look
+    from manylambda.target import Target
 
 _EXIT_INTERRUPTED: Final = 130
+_EXIT_TRIAL: Final = 6
 
 _SHORT: Final = {"targets": "-t", "requirements": "-r", "output": "-o", "lock_output": "-o"}
 _METAVARS: Final = {
@@ -177,9 +181,31 @@ def _build(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     status = int(result.fails(settings.fail_on))
     if settings.audit and settings.ignore:
         _tell_stale(console, settings.ignore, [artifact.report for artifact in result.artifacts])
+    trials = _trials(settings, result, console) if settings.trial else {}
+    if any(each.trial.has_failed for each in trials.values()):
+        status = status or _EXIT_TRIAL
     if options.format == "json":
-        return _json(document.build(result)), status
-    return text.build(result, _look(options)), status
+        return _json(document.build(result, trials)), status
+    parts = [text.build(result, _look(options))]
+    if trials:
+        from manylambda.render import trial
+
+        parts += [trial.text(each, _look(options)) for each in trials.values()]
+    return "\n\n".join(parts), status
+
+
+def _trials(settings: Settings, result: BuildResult, console: Console) -> dict[Target, TrialResult]:
+    """Try what was written, one package after the other."""
+    from manylambda.pipeline.trial import Request, trial
+
+    request = Request(offline=settings.offline)
+    return {
+        artifact.target: trial(
+            artifact.path, artifact.target, layers=settings.layers, request=request, progress=console
+        )
+        for artifact in result.artifacts
+        if artifact.written is not None
+    }
 
 
 def _audit(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -256,7 +282,6 @@ def _trial(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from pathlib import Path
 
     from manylambda import config
-    from manylambda.errors import TrialError
     from manylambda.pipeline.trial import Request, trial
     from manylambda.render import trial as render
 
@@ -277,7 +302,7 @@ def _trial(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         offline=settings.offline,
     )
     result = trial(Path(options.path), settings.target, layers=settings.layers, request=request, progress=console)
-    status = TrialError.exit_status if result.trial.has_failed else 0
+    status = _EXIT_TRIAL if result.trial.has_failed else 0
     if options.format == "json":
         return _json(render.document(result)), status
     if options.format == "html":

@@ -183,6 +183,10 @@ FIELDS: Final = (
         example='["executable-stack", { rule = "library-missing", match = "lightgbm", reason = "we add libgomp" }]',
     ),
     Field(
+        key="trial", attribute="trial", flag="--trial", shape=Shape.SWITCH, default="false",
+        summary="Import every module of a package that was written, in an execution environment", example="true",
+    ),
+    Field(
         key="offline", attribute="offline", flag="--offline", shape=Shape.SWITCH, default="false",
         summary="Use only what is in the cache", example="true",
     ),
@@ -254,6 +258,7 @@ class Settings:
     audit: bool = True
     fail_on: Literal["error", "warning"] = "error"
     ignore: tuple[Ignore, ...] = ()
+    trial: bool = False
     offline: bool = False
     jobs: int | None = None
     """None for as many as there are processors."""

@@ -5,25 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans
+    from manylambda.pipeline.trial import TrialResult
     from manylambda.target import Target
 
 
-def build(result: BuildResult) -> dict[str, Any]:
-    """Return the document of `manylambda build`."""
+def build(result: BuildResult, trials: Mapping[Target, TrialResult] | None = None) -> dict[str, Any]:
+    """Return the document of `manylambda build`, with the `trials` of its packages where there were any."""
     return {
         "version": 1,
         "source": {"kind": result.source.kind.value, "files": [str(file) for file in result.source.files]},
-        "artifacts": [_artifact(artifact) for artifact in result.artifacts],
+        "artifacts": [_artifact(artifact, (trials or {}).get(artifact.target)) for artifact in result.artifacts],
     }
 
 
-def _artifact(artifact: Artifact) -> dict[str, Any]:
+def _artifact(artifact: Artifact, tried: TrialResult | None) -> dict[str, Any]:
+    if tried is not None:
+        from manylambda.render import trial
+
+        return {**_artifact(artifact, None), "trial": trial.document(tried)}
     written = artifact.written
     return {
         "target": str(artifact.target),

@@ -113,6 +113,10 @@ class Engine(Protocol):
     def proof(self) -> Proof:
         """What a pass here means."""
 
+    @property
+    def wants_runtime(self) -> bool:
+        """Whether `Mounts.runtime` is needed: an image of Lambda has it all."""
+
     def runs_native(self) -> bool:
         """Whether native files of the target can be loaded here: false on a host of another system or machine."""
 
