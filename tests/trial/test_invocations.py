@@ -451,6 +451,24 @@ def test_so_it_is_where_there_is_an_emulator(task: Path, tmp_path: Path, shared_
     without_client(task, tmp_path, str(emulator(shared_cache)))
 
 
+@pytest.mark.network
+@needs_linux
+def test_an_event_that_ends_its_environment_is_not_given_twice(newest: Function, task: Path) -> None:
+    (task / "app.py").write_text(
+        "import os, signal, time\n"
+        "def f(event, context):\n"
+        "    if event == 'all':\n"
+        "        os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        time.sleep(10)\n"
+        "    return event\n"
+    )
+    invoked = newest("app.f", 1, "all", 2)
+    message = "the environment ended before the runtime: signal 9"
+    assert failures(invoked) == [None, ("Runtime.ExitError", message), None]
+    assert [one.is_cold for one in invoked.invocations] == [True, False, True]
+    assert newest.session.runs == 2
+
+
 class Ended(LocalSession):
     """An environment that is ended from outside before anything is heard."""
 

@@ -61,6 +61,7 @@ class Heard:
                 parts = {}
             else:
                 self.others.append(said)
+        assert self.others.pop() == {"kind": "end"}
 
 
 def run(

@@ -93,9 +93,12 @@ def invoke(
                     hint="the modules can still be imported: leave out `--handler`",
                 )
             results = heard.results[: len(batch)]
-            if not results:
+            if not results or (len(results) < len(batch) and not heard.is_over):
+                # It was ended from outside, and the script with it: that was the work of the event it had begun.
                 task.advance(1)
-                results = [_Result(_failure(completed), completed.log, completed.seconds, None, completed.peak_memory)]
+                seconds = completed.seconds - sum(one.seconds + (one.init_seconds or 0.0) for one in results)
+                log = completed.log
+                results.append(_Result(_failure(completed), log, max(0.0, seconds), None, completed.peak_memory))
             for number, result in enumerate(results):
                 event = events[len(done)]
                 done.append(_invocation(event, result, is_cold=number == 0))
@@ -134,6 +137,7 @@ class _Heard:
         self.token = token
         self.results: list[_Result] = []
         self.unable: str | None = None
+        self.is_over = False
         self.label = ""
         self._advance = advance
         self._parts: dict[str, list[str]] = {}
@@ -147,6 +151,8 @@ class _Heard:
             self._parts.setdefault(said["of"], []).append(said["text"])
         elif said["kind"] == "unable":
             self.unable = said["reason"]
+        elif said["kind"] == "end":
+            self.is_over = True
         elif said["kind"] == "result":
             parts = {of: "".join(texts) for of, texts in self._parts.items()}
             self._parts = {}

@@ -15,6 +15,7 @@ Interface Emulator may lie, or null. Answers, each after the token:
     {"kind": "part", "of": "log" | "body" | "message" | "trace", "text": ...}     what follows as a result, in pieces
     {"kind": "result", "seconds", "init_seconds", "peak_memory", "client", "api", "failed", "type"}
     {"kind": "unable", "reason": ...}                                             there is nothing to run the handler
+    {"kind": "end"}                                                               no more is told of this environment
 
 The Runtime API is that of 2018-06-01 in the Lambda developer's guide; the texts of errors are those the Runtime
 Interface Emulator gives.
@@ -930,6 +931,7 @@ def main() -> None:
     answers = Answers(job["token"], private)
     if not (job["emulator"] and run_emulator(job, answers)):
         run_ours(job, answers, child)
+    answers.say(kind="end")
     os._exit(0)
 
 
