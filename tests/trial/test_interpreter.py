@@ -94,7 +94,9 @@ def test_each_python_of_this_host_is_found_and_runs(minor: str, program: str, ta
     for sandbox in (interpreter.find_sandbox(found), None):
         engine = InterpreterEngine(found, target, sandbox=sandbox)
         assert engine.runs_native()
-        completed, heard = Runner(engine, task)("import sys, ssl, ctypes; print('%d.%d' % sys.version_info[:2])")
+        runner = Runner(engine, task)
+        completed, heard = runner("import sys, ssl, ctypes; print('%d.%d' % sys.version_info[:2])")
+        runner.session.close()
         assert (completed.status, completed.log, heard) == (0, "", [minor])
 
 
