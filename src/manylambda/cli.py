@@ -306,8 +306,10 @@ def _trial(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     if options.format == "json":
         return _json(render.document(result)), status
     if options.format == "html":
+        from manylambda.render import trial_page
+
         _print_utf8()
-        return render.html(result).rstrip(), status
+        return trial_page.page(result, path=options.path).rstrip(), status
     return render.text(result, _look(options)), status
 
 
