@@ -72,6 +72,8 @@ class PureFallback(NamedTuple):
     file: str
     compiled_for: tuple[str, ...]
     """Platforms that have a compiled wheel."""
+    brings_library: bool = False
+    """Whether those wheels bring a library or a program that the pure one lacks, not an extension module."""
 
 
 def read_distributions(tree: Iterable[Entry], folders: Sequence[str] = ("",)) -> tuple[InstalledDistribution, ...]:

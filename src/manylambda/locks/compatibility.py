@@ -119,6 +119,29 @@ def is_compiled(filename: str) -> bool:
     return tags is not None and (tags.platforms != ["any"] or tags.abis != ["none"])
 
 
+def brings_library(filename: str) -> bool:
+    """Whether a wheel is for a platform but for any interpreter: it brings a library or a program, no extension module.
+
+    `cp38-none-win_amd64` is how early maturin tagged extension modules.
+    """
+    tags = _parse(filename)
+    return (
+        tags is not None
+        and tags.abis == ["none"]
+        and tags.platforms != ["any"]
+        and all(interpreter.startswith("py") for interpreter in tags.interpreters)
+    )
+
+
+def system_family(filename: str) -> str | None:
+    """Give the system a wheel is for: `linux` whichever its C library, else as its platform tag starts."""
+    tags = _parse(filename)
+    if tags is None:
+        return None
+    family = _platform(tags.platforms[-1])[0]
+    return "linux" if family in {"manylinux", "musllinux", "linux"} else family
+
+
 def wheel_refusal(filename: str, target: Target, *, allow_linux: bool = False) -> Refusal | None:
     """Say why the target cannot load a wheel, by the tag that comes nearest; None when it can."""
     tags = _parse(filename)

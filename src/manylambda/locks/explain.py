@@ -125,7 +125,7 @@ def no_compatible_wheel(
     """
     subject = f"{name}=={version}" if version else name
     message = f"no wheel of `{subject}` runs on `{target}`"
-    own = [file for file in files if version is None or _same_version(file.version, version)]
+    own = [file for file in files if version is None or same_version(file.version, version)]
     wheels = [file for file in own if file.is_wheel]
     told: list[str] = []
     nearest = _nearest(wheels, target, allow_linux=allow_linux)
@@ -229,6 +229,18 @@ def pure_fallback(filename: str, files: Iterable[IndexFile]) -> bool:
     return any(file.is_wheel and file.version == version and is_compiled(file.filename) for file in files)
 
 
+def better_wheel(filename: str, files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> str | None:
+    """Give the best wheel of the same release that fits the target better than the chosen one, if there is any."""
+    version = filename.split("-")[1]
+    chosen = wheel_fit(filename, target, allow_linux=allow_linux)
+    fits = (
+        (wheel_fit(file.filename, target, allow_linux=allow_linux), file.filename)
+        for file in files
+        if file.version == version and refusal(file, target, allow_linux=allow_linux) is None
+    )
+    return min(((fit, name) for fit, name in fits if fit and chosen and fit < chosen), default=(None, None))[1]
+
+
 def _nearest(
     files: Iterable[IndexFile], target: Target, *, allow_linux: bool, hashes: frozenset[str] = frozenset()
 ) -> Refusal | None:
@@ -247,7 +259,8 @@ def _best(files: Iterable[IndexFile], target: Target, *, allow_linux: bool) -> s
     return min(((fit, filename) for fit, filename in fits if fit is not None), default=(None, None))[1]
 
 
-def _same_version(text: str | None, version: str) -> bool:
+def same_version(text: str | None, version: str) -> bool:
+    """Whether a version, as a file name writes it, is `version`."""
     from packaging.version import InvalidVersion, Version
 
     try:

@@ -180,7 +180,7 @@ def _from_json(text: str, base: str) -> Iterable[IndexFile]:
             yanked = entry.get("yanked", False)
             yield IndexFile(
                 filename=entry["filename"],
-                url=_clean(urljoin(base, entry["url"])),
+                url=_joined(base, entry["url"]),
                 hashes=dict(entry.get("hashes") or {}),
                 requires_python=entry.get("requires-python") or None,
                 yanked=(yanked if isinstance(yanked, str) else "") if yanked is not False else None,
@@ -230,6 +230,12 @@ def _clean(url: str) -> str:
     from manylambda.fetch import strip_userinfo
 
     return strip_userinfo(url)
+
+
+def _joined(base: str, url: str) -> str:
+    # Nearly all are whole and without a login, and a page has thousands.
+    is_whole = url.startswith("https://") and "@" not in url
+    return url if is_whole else _clean(urljoin(base, url))
 
 
 def _local_path(location: str) -> Path:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KIND: Final = "selection"
 _WITHOUT_ADDRESSES: Final = (SourceKind.POETRY, SourceKind.PDM)
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Goes up whenever the same lock may give another selection than before."""
 
 
@@ -104,6 +104,7 @@ def _to_json(selection: Selection) -> dict[str, Any]:
                 dict(pin.wheel.hashes),
                 pin.wheel.size,
                 pin.compiled_for,
+                pin.brings_library,
             )
             for pin in selection.pins
         ],
@@ -121,8 +122,9 @@ def _from_json(data: dict[str, Any], target: Target) -> Selection:
                 filename=filename, url=url, path=None if path is None else Path(path), hashes=hashes, size=size
             ),
             compiled_for=tuple(compiled_for),
+            brings_library=library,
         )
-        for name, version, index, filename, url, path, hashes, size, compiled_for in data["pins"]
+        for name, version, index, filename, url, path, hashes, size, compiled_for, library in data["pins"]
     )
     local = tuple(LocalPackage(name=name, directory=Path(directory)) for name, directory in data["local"])
     return Selection(target=target, pins=pins, local=local)

@@ -86,7 +86,9 @@ class Pin:
     index: str | None = None
     """The index it came from, without credentials."""
     compiled_for: tuple[str, ...] = ()
-    """Of a pure wheel: the platforms for which the lock has compiled ones of the same release."""
+    """Of a pure wheel: the platforms for which the same release has compiled ones, as far as the lock tells."""
+    brings_library: bool = False
+    """Whether those bring a library or a program that the pure one lacks, not an extension module."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

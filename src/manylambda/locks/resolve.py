@@ -26,7 +26,7 @@ from manylambda.errors import (
     RequestError,
     ResolutionError,
 )
-from manylambda.locks import explain
+from manylambda.locks import explain, releases
 from manylambda.locks.compatibility import wheel_fit, wheel_refusal
 from manylambda.locks.index import IndexClient
 from manylambda.locks.merge import merge, target_order
@@ -35,7 +35,7 @@ from manylambda.locks.program import run_uv, without_credentials
 from manylambda.locks.pylock import parse
 from manylambda.locks.requirements import RequirementLine, Requirements, normalise, read_requirements
 from manylambda.locks.select import best_wheel, is_allowed
-from manylambda.locks.settings import IndexSettings, read_settings
+from manylambda.locks.settings import IndexSettings, leaves_files_out, read_settings
 from manylambda.locks.write import relative_path
 from manylambda.progress import SILENT
 
@@ -142,6 +142,17 @@ def resolve(
             wanted = {target: _versions(preferences) for target in ordered}
             locks = _each(ordered, lambda target: _solved(request, target, wanted[target]), task.advance)
             locks = _alike(request, locks)
+            locks = releases.complete(
+                locks,
+                settings,
+                request.options,
+                # uv combines no indexes for one version, but with pip's settings its users expect what pip does.
+                may_exchange=len(settings.indexes) > 1
+                and settings.strategy != "first-index"
+                and settings.owner != "uv"
+                and not requirements.has_hashes
+                and not leaves_files_out(source.project, options.environment),
+            )
         finally:
             task.finish()
     return merge(locks, allow_linux=options.allow_linux_wheels)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
 
     from manylambda.locks.index import IndexFile
+    from manylambda.locks.releases import Compiled
     from manylambda.target import Target
 
 TRUSTED_HASHES: Final = ("sha256", "sha384", "sha512")
@@ -160,23 +161,25 @@ def _pin(package: Package, file: PackageWheel | PackageArchive, filename: str, b
             hint="lock again with sha256 hashes: `manylambda lock`",
         )
     version = package.version
+    passed_over = _passed_over(package, filename)
     return Pin(
         name=package.name,
         version=str(version) if version is not None else filename.split("-")[1],
         wheel=WheelFile(filename=filename, url=url, path=path, hashes=hashes, size=file.size),
         index=package.index,
-        compiled_for=_compiled_for(package, filename),
+        compiled_for=passed_over.platforms,
+        brings_library=passed_over.brings_library,
     )
 
 
-def _compiled_for(package: Package, chosen: str) -> tuple[str, ...]:
-    """Give the platforms of the compiled wheels that were passed over for a pure one."""
-    from manylambda.locks.compatibility import audience, is_compiled
+def _passed_over(package: Package, chosen: str) -> Compiled:
+    """Give the compiled wheels that were passed over for a pure one."""
+    from manylambda.locks.compatibility import is_compiled
+    from manylambda.locks.releases import Compiled, compiled, noted
 
     if is_compiled(chosen):
-        return ()
-    others = (audience(wheel.filename) for wheel in package.wheels or () if is_compiled(wheel.filename))
-    return tuple(sorted({found[1] for found in others if found is not None}))
+        return Compiled()
+    return noted(package) or compiled(wheel.filename for wheel in package.wheels or ())
 
 
 def _sdist(

@@ -1,8 +1,10 @@
 """Which package indexes the user has set up, for uv, for our own look-ups, and for the downloads.
 
 uv's settings win when there are any (`UV_*`, `uv.toml`, `[tool.uv]`). Otherwise pip's are used (`PIP_*`, `pip.conf`),
-and then searched as pip does: the best version of all indexes (`unsafe-best-match`). Options in a requirements file
-come on top of either. The values hold credentials: they are for programs, never for a message.
+and then searched much as pip does: the best version of all indexes (`unsafe-best-match`). Of one version uv takes the
+files of the first index that has it, where pip takes the best of all; `resolve` mends that where a pure wheel would be
+taken for a compiled one. Options in a requirements file come on top of either. The values hold credentials: they are
+for programs, never for a message.
 """
 
 from __future__ import annotations
@@ -96,6 +98,14 @@ def read_settings(
         certificate = environment.get("PIP_CERT") or _pip_options(environment).get("cert")
         settings = replace(settings, certificate=certificate or None)
     return _with_requirements(settings, requirements) if requirements else settings
+
+
+def leaves_files_out(project: Path, environment: Mapping[str, str]) -> bool:
+    """Whether uv's settings keep files of a release from being taken that an index lists."""
+    words = ("exclude-newer", "exclude-newer-package", "no-binary", "no-binary-package")
+    if any(environment.get("UV_" + word.upper().replace("-", "_")) for word in words):
+        return True
+    return any(word in table for table, _ in _uv_tables(project, environment) for word in words)
 
 
 def _with_requirements(settings: IndexSettings, requirements: Requirements) -> IndexSettings:

@@ -69,7 +69,8 @@ def advise(report: Report, subject: Subject, ask: Callable[[], Asked], progress:
             return finding
         key = each.name, finding.rule == "pure-fallback"
         if key not in words:
-            words[key] = _words(each, subject, known[each.name], compiled=key[1])
+            start = "it works, but slower; " if key[1] and finding.severity is Severity.NOTE else ""
+            words[key] = _words(each, subject, known[each.name], compiled=key[1], start=start)
         told = words[key]
         return (
             finding if told is None else finding._replace(hint=_joined(finding.hint, told[0], is_same_release=told[1]))
@@ -155,7 +156,7 @@ def _files(names: Iterable[str], ask: Callable[[], Asked], progress: Progress) -
 
 
 def _words(
-    each: Distribution, subject: Subject, files: Sequence[IndexFile], *, compiled: bool
+    each: Distribution, subject: Subject, files: Sequence[IndexFile], *, compiled: bool, start: str
 ) -> tuple[str, bool] | None:
     """Say which file runs on the target, and whether that is one of the same release; None when there is no saying."""
     from packaging.version import Version
@@ -165,7 +166,6 @@ def _words(
 
     target = subject.target
     running = wheels_that_run(files, target)
-    start = "it works, but slower; " if compiled else ""
     if compiled:
         running = {version: filename for version, filename in running.items() if is_compiled(filename)}
     try:

@@ -196,7 +196,7 @@ class Packer:
             zipped_size=zipped_size,
             collisions=contents.collisions,
             pure_fallbacks=[
-                audits.PureFallback(distribution=pin.name, file=pin.wheel.filename, compiled_for=pin.compiled_for)
+                audits.PureFallback(pin.name, pin.wheel.filename, pin.compiled_for, pin.brings_library)
                 for pin in contents.selection.pins
                 if pin.compiled_for
             ],

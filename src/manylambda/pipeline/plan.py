@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from manylambda.errors import FetchError, ResolutionError
 from manylambda.locks.compatibility import is_compiled
-from manylambda.locks.explain import pure_fallback, refusals
+from manylambda.locks.explain import better_wheel, pure_fallback, refusals
 from manylambda.locks.index import IndexClient
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
@@ -67,10 +67,11 @@ def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
     source = dependencies.find_source(settings, progress)
     selections = _selections(source, settings, progress)
     files = _files_of_index(source, settings, selections, progress)
+    obstacle = _obstacle(source, settings)
     plans = [
         TargetPlan(target=target, distributions=(), error=selection)
         if isinstance(selection, ResolutionError)
-        else _target_plan(selection, files, settings)
+        else _target_plan(selection, files, settings, obstacle)
         for target, selection in zip(settings.targets, selections, strict=True)
     ]
     return Plans(source=source, targets=tuple(plans))
@@ -97,8 +98,19 @@ def _selections(source: Source, settings: Settings, progress: Progress) -> Seque
     return chosen
 
 
-def _target_plan(selection: Selection, files: Mapping[str, Sequence[IndexFile]], settings: Settings) -> TargetPlan:
-    pinned = [_planned(pin, selection.target, files.get(pin.name, ()), settings) for pin in selection.pins]
+def _obstacle(source: Source, settings: Settings) -> str:
+    """Say what may keep a wheel that fits better from being taken."""
+    if source.kind.is_locked:
+        return "is not in the lock"
+    if len(dependencies.index_settings(source, settings).indexes) > 1:
+        return "is on another index, which uv does not combine for one version"
+    return "is not among what the requirements allow"
+
+
+def _target_plan(
+    selection: Selection, files: Mapping[str, Sequence[IndexFile]], settings: Settings, obstacle: str
+) -> TargetPlan:
+    pinned = [_planned(pin, selection.target, files.get(pin.name, ()), settings, obstacle) for pin in selection.pins]
     local = [
         _unlisted(
             package.name,
@@ -119,11 +131,16 @@ def _unlisted(name: str, file: str, reason: str) -> PlannedDistribution:
     return PlannedDistribution(name=name, version="", file=file, compiled=False, size=None, reason=reason, refused=())
 
 
-def _planned(pin: Pin, target: Target, files: Sequence[IndexFile], settings: Settings) -> PlannedDistribution:
+def _planned(
+    pin: Pin, target: Target, files: Sequence[IndexFile], settings: Settings, obstacle: str
+) -> PlannedDistribution:
     own = [file for file in files if file.is_wheel and file.version == pin.version]
     listed = next((file for file in own if file.filename == pin.wheel.filename), None)
     tag = pin.wheel.filename.removesuffix(".whl").split("-", 2)[2]
-    if pure_fallback(pin.wheel.filename, files):
+    better = better_wheel(pin.wheel.filename, files, target, allow_linux=settings.allow_linux_wheels)
+    if better is not None:
+        reason = f"`{tag}` fits; a better wheel, `{better}`, {obstacle}"
+    elif pure_fallback(pin.wheel.filename, files):
         reason = f"the only wheel that fits; the compiled ones of {pin.version} are for other targets (pure-fallback)"
     elif len(own) > 1:
         reason = f"`{tag}` is the best of {len(own)} wheels of this release"

@@ -122,13 +122,22 @@ def distribution_conflict(subject: Subject) -> Iterator[Finding]:
 def pure_fallback(subject: Subject) -> Iterator[Finding]:
     """Tell where a lock took a pure wheel because no compiled one of the release is for the target."""
     for each in subject.pure_fallbacks:
+        systems = ", ".join(each.compiled_for)
+        if each.brings_library:
+            severity = Severity.WARNING
+            message = (
+                f"`{each.file}` is pure Python; the wheels for other systems bring a library or program that this one "
+                f"lacks: it may not import (they are for {systems})"
+            )
+            hint = (
+                "take a release with such a wheel for the target, or another runtime; or bring the library in a layer"
+            )
+        else:
+            severity = Severity.NOTE
+            message = f"`{each.file}` is pure Python; compiled wheels of this release are for {systems}"
+            hint = "it works, but slower; another release may have a compiled wheel for the target"
         yield Finding(
-            rule="pure-fallback",
-            severity=Severity.NOTE,
-            distribution=each.distribution,
-            message=f"`{each.file}` is pure Python; compiled wheels of this release are for "
-            + ", ".join(each.compiled_for),
-            hint="it works, but slower; another release may have a compiled wheel for the target",
+            rule="pure-fallback", severity=severity, distribution=each.distribution, message=message, hint=hint
         )
 
 
