@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from manylambda.errors import FetchError, ManylambdaError, RequestError, TrialError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ENGINES: Final = ("container", "rootfs", "interpreter")
 """Best first."""
+_HOUR: Final = 3600.0
+"""Seconds for which `auto` does not ask again for an image that could not be had."""
 
 
 def choose(
@@ -40,6 +43,7 @@ def choose(
     """Give the engine that was asked for, or for `auto` the best that works: container, rootfs, interpreter.
 
     A root file system that is given is used, and so is an image: by a container program, or else as a root file system.
+    What nobody named and could not be had is not asked for again within an hour: whoever names an engine has it asked.
     RequestError when the wishes exclude each other; TrialError (exit 6) with what is missing and how to get it.
     """
     if engine not in {"auto", *ENGINES}:
@@ -52,14 +56,29 @@ def choose(
     if image is not None and engine == "interpreter":
         raise RequestError("the engine `interpreter` uses no image", hint="leave `--image` out")
 
-    def container() -> Found:
-        from manylambda.trial.engines.container import prepare
+    is_sure = engine != "auto" or image is not None
 
-        return prepare(target, reference=image, offline=offline, cache=cache, progress=progress)
+    def container() -> Found:
+        from manylambda.trial.engines.container import PullFailed, find_program, prepare
+
+        program = find_program()
+        if isinstance(program, Unusable):
+            return program
+
+        def ask(*, offline: bool) -> Found:
+            return prepare(target, reference=image, program=program, offline=offline, cache=cache, progress=progress)
+
+        if is_sure or offline:
+            return ask(offline=offline)
+        return _asked_once("container", f"{program.path} {target}", ask, PullFailed, cache)
 
     def root() -> Found:
-        is_sure = engine == "rootfs" or image is not None
-        return _root(target, rootfs, image, offline=offline, cache=cache, progress=progress, is_sure=is_sure)
+        def ask(*, offline: bool) -> Found:
+            return _root(target, rootfs, image, offline=offline, cache=cache, progress=progress, is_sure=is_sure)
+
+        if is_sure or offline or rootfs is not None:
+            return ask(offline=offline)
+        return _asked_once("rootfs", str(target), ask, FetchError, cache)
 
     def interpreter() -> Found:
         from manylambda.trial.engines.interpreter import prepare
@@ -69,6 +88,26 @@ def choose(
     makers = {"container": container, "rootfs": root, "interpreter": interpreter}
     names = (engine,) if engine != "auto" else _wanted(rootfs, image)
     return _first(names, makers, target, progress)
+
+
+def _asked_once(name: str, key: str, ask: Callable[..., Found], failure: type[ManylambdaError], cache: Cache) -> Found:
+    """Ask for an image, unless it failed within the last hour: then take it only if it is here by now."""
+    # Another way to the network may be the cure.
+    way = [f"{one}={value}" for one, value in sorted(os.environ.items()) if one.lower().endswith("_proxy")]
+    key = "\n".join([name, key, *way])
+    known = cache.read_facts("trial-asked", 1, key)
+    asked, reason, hint = known if isinstance(known, list) else (0.0, "", None)
+    if not 0 <= time.time() - asked < _HOUR:
+        try:
+            return ask(offline=False)
+        except failure as error:
+            cache.write_facts("trial-asked", 1, key, [time.time(), error.message, error.hint])
+            raise
+    try:
+        return ask(offline=True)
+    except failure:
+        until = time.strftime("%H:%M", time.localtime(asked + _HOUR))
+        return Unusable(name, f"{reason}; not asked again until {until}: `--engine {name}` asks", hint)
 
 
 def _root(
