@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAME: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 """A normalised one: what is none, as a package may call itself, has no place in an address."""
 _SDIST_SUFFIXES: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
+_UNCOMPILED: Final = ("-none-any.whl", *_SDIST_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,11 +104,20 @@ class IndexClient:
             self._known[name] = tuple(self._gather(name))
         return self._known[name]
 
+    def compiled(self, name: str) -> tuple[IndexFile, ...]:
+        """List the compiled wheels of a project as `files` does, in a fraction of its time where there are few."""
+        name = normalise(name)
+        if name in self._known or not re.fullmatch(_NAME, name):
+            files: Iterable[IndexFile] = self.files(name)
+        else:
+            files = self._gather(name, thin=True)
+        return tuple(file for file in files if not file.filename.endswith(_UNCOMPILED))
+
     def read(self, url: str) -> str:
         """Read a small document, such as a remote constraints file."""
         return self._page(url)[0]
 
-    def _gather(self, name: str) -> Iterable[IndexFile]:
+    def _gather(self, name: str, *, thin: bool = False) -> Iterable[IndexFile]:
         found: dict[str, IndexFile] = {}
         for link in self._settings.find_links:
             for file in self._find_links(link, name):
@@ -115,14 +125,14 @@ class IndexClient:
         for index in self._settings.indexes:
             if index.explicit:
                 continue
-            files = self._project(index.url, name)
+            files = self._project(index.url, name, thin=thin)
             for file in files:
                 found.setdefault(file.filename, file)
             if files and self._settings.strategy == "first-index":
                 break
         return found.values()
 
-    def _project(self, index: str, name: str) -> tuple[IndexFile, ...]:
+    def _project(self, index: str, name: str, *, thin: bool) -> tuple[IndexFile, ...]:
         parts = urlsplit(index)
         url = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}/"))
         if parts.scheme in {"http", "https"}:
@@ -132,7 +142,7 @@ class IndexClient:
                 if _is_absent(error):
                     return ()
                 raise
-            return parse_page(text, base=final, project=name)
+            return parse_page(text, base=final, project=name, thin=thin)
         page = _local_path(url) / "index.html"
         try:
             return parse_page(page.read_text(encoding="utf-8"), base=page.parent.as_uri() + "/", project=name)
@@ -166,17 +176,28 @@ class IndexClient:
         return page.text, page.url
 
 
-def parse_page(text: str, *, base: str, project: str) -> tuple[IndexFile, ...]:
-    """Read an index page, JSON or HTML, or a flat page of links; files of other projects are left out."""
-    files = _from_json(text, base) if text.lstrip().startswith("{") else _from_html(text, base)
+def parse_page(text: str, *, base: str, project: str, thin: bool = False) -> tuple[IndexFile, ...]:
+    """Read an index page, JSON or HTML, or a flat page of links; files of other projects are left out.
+
+    `thin` lets all but one of the files that hold nothing compiled be left out, too: that one shows that the index has
+    the project.
+    """
+    files = (
+        _from_json(text, base, project if thin else None) if text.lstrip().startswith("{") else _from_html(text, base)
+    )
     return tuple(file for file in files if _belongs(file, project))
 
 
-def _from_json(text: str, base: str) -> Iterable[IndexFile]:
+def _from_json(text: str, base: str, thin: str | None = None) -> Iterable[IndexFile]:
     try:
         document = json.loads(text)
         entries = document["files"]
+        is_known = False
         for entry in entries:
+            if thin is not None and entry["filename"].endswith(_UNCOMPILED):
+                if is_known:
+                    continue
+                is_known = _belongs(IndexFile(filename=entry["filename"], url=""), thin)
             yanked = entry.get("yanked", False)
             yield IndexFile(
                 filename=entry["filename"],

@@ -164,7 +164,7 @@ def _asked(
         def ask(release: tuple[str, str]) -> Sequence[IndexFile] | None:
             name, version = release
             try:
-                files = client.files(name)
+                files = client.compiled(name)
             except (ManylambdaError, OSError):
                 return None
             own = [file for file in files if file.is_wheel and is_compiled(file.filename)]
@@ -187,14 +187,10 @@ class _Memory:
         self._cache = Cache.default(options.environment)
         self._oldest = 0.0 if options.offline else time.time() - _FRESH
         places = [*settings.find_links, *(index.url for index in settings.indexes if not index.explicit)]
-        # What lies on this machine is read as quickly as the cache, and changes without notice.
-        self._is_remote = all(place.startswith(("http://", "https://")) for place in places)
         self._seed = json.dumps([settings.strategy, *map(strip_userinfo, places)])
 
     def recall(self, name: str, version: str) -> list[IndexFile] | None:
         """Return the compiled wheels of a release, if an index was lately asked for them."""
-        if not self._is_remote:
-            return None
         told: Any = self._cache.read_facts(_KIND, _VERSION, self._key(name, version))
         if not isinstance(told, dict) or not self._oldest <= told["asked"] <= time.time():
             return None
@@ -204,9 +200,8 @@ class _Memory:
 
     def keep(self, name: str, version: str, files: Sequence[IndexFile]) -> None:
         """Remember an answer."""
-        if self._is_remote:
-            told = {"asked": int(time.time()), "files": [dataclasses.asdict(file) for file in files]}
-            self._cache.write_facts(_KIND, _VERSION, self._key(name, version), told)
+        told = {"asked": int(time.time()), "files": [dataclasses.asdict(file) for file in files]}
+        self._cache.write_facts(_KIND, _VERSION, self._key(name, version), told)
 
     def _key(self, name: str, version: str) -> str:
         return sha256("\n".join((self._seed, name, version)).encode("utf-8", "surrogateescape")).hexdigest()
