@@ -72,10 +72,10 @@ failed: cv2 (of opencv-python) after 123 ms, and likewise cv2.gapi: ImportError:
   error[library-missing] cv2/cv2.abi3.so: needs `libGL.so.1`, which is neither in the package nor in the runtime
   hint: take `opencv-python-headless`, which needs no display
   more: manylambda explain library-missing
-crashed: crash after 123 ms: signal: SIGSEGV
+crashed: crash after 123 ms: SIGSEGV
   | Fatal Python error: Segmentation fault
   | Current thread 0x00007f (most recent call first):
-timed out: slow after 123 ms: timeout: it was not imported within 60 s
+timed out: slow after 123 ms: it was not imported within 60 s
 
 not tried, which is no pass: 2 modules (pyarrow and lxml.etree): its native files are for aarch64, and cannot be loaded here
 imported: 40 modules in 7.82 s; slowest: package39 390 ms, package38 380 ms, package37 370 ms

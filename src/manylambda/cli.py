@@ -182,7 +182,7 @@ def _build(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     if settings.audit and settings.ignore:
         _tell_stale(console, settings.ignore, [artifact.report for artifact in result.artifacts])
     trials = _trials(settings, result, console) if settings.trial else {}
-    if any(each.trial.has_failed for each in trials.values()):
+    if any(each.trial.has_failed or each.is_empty for each in trials.values()):
         status = status or _EXIT_TRIAL
     if options.format == "json":
         return _json(document.build(result, trials)), status
@@ -302,7 +302,11 @@ def _trial(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         offline=settings.offline,
     )
     result = trial(Path(options.path), settings.target, layers=settings.layers, request=request, progress=console)
-    status = _EXIT_TRIAL if result.trial.has_failed else 0
+    status = _EXIT_TRIAL if result.trial.has_failed or result.is_empty else 0
+    if result.is_empty:
+        console.warning("nothing of it could be tried here: run it in a root file system or an image of the target")
+    elif options.format != "text" and render.not_tried(result.trial):  # which text tells by itself
+        console.warning(f"what was not tried has not passed: {render.verdict(result.trial)}")
     if options.format == "json":
         return _json(render.document(result)), status
     if options.format == "html":
@@ -329,6 +333,8 @@ def _event(text: str) -> Any:
             text = Path(text).read_text(encoding="utf-8-sig")
         return json.loads(text)
     except (ValueError, OSError) as error:
+        if where == "the event" and text.endswith(".json"):
+            raise RequestError(f"there is no file `{text}`", hint="an event is JSON, a file, or `-`") from error
         raise RequestError(
             f"{where} is not JSON: {error}", hint="give JSON, the name of a file with it, or `-` for standard input"
         ) from error

@@ -7,6 +7,7 @@ What differs is said with the result (`Trial.proof`).
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -14,30 +15,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda import archive, causes
+from manylambda.causes import Cause, Step
 from manylambda.errors import FetchError, RequestError, ResolutionError, TrialError
 from manylambda.fetch.cache import Cache
-from manylambda.pipeline.audit import examine
-from manylambda.pipeline.explain import tie
+from manylambda.pipeline.audit import examine, is_of_dependencies, of_subject, open_subject
+from manylambda.pipeline.explain import Tie, tie
 from manylambda.progress import SILENT
 from manylambda.tree import PackageTree, overlay
-from manylambda.trial.model import Limits, Module, Mounts, Trial
+from manylambda.trial.model import Limits, Module, Mounts, Outcome, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from manylambda.audits import Subject
-    from manylambda.causes import Cause
     from manylambda.pipeline.audit import Examination
-    from manylambda.pipeline.explain import Tie
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.trial.invocations import Invoked
-    from manylambda.trial.model import Engine, Imported, Session
+    from manylambda.trial.model import Engine, Failure, Imported, Session
     from manylambda.trial.profile import Profile
 
 _DEFAULT_SECONDS: Final = 60.0
 _DEFAULT_MEMORY: Final = 1024
 """MiB, for what an import or an event may use; Lambda's own default, 128, ends pandas while it is imported."""
+_LEAST_MEMORY: Final = 64
+"""MiB; with less an interpreter may not even start."""
+_MOST_SECONDS: Final = 24 * 3600.0
+
+# As Lambda's own log tells it, by which `causes` knows it.
+_SIGNALS: Final = {"SIGSEGV": "segmentation fault", "SIGILL": "illegal instruction", "SIGABRT": "aborted"}
+_NO_NETWORK: Final = re.compile(
+    r"[Nn]etwork is unreachable|[Tt]emporary failure in name resolution|Name or service not known"
+)
 
 
 class Request(NamedTuple):
@@ -74,6 +83,12 @@ class TrialResult(NamedTuple):
     """By the name of the module; of an invocation, by `event N` (from 1)."""
     profile: Profile | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was something to try and nothing of it could be: that must not look like a pass."""
+        tried = [one for one in self.trial.imports if one.outcome is not Outcome.NOT_TRIED]
+        return bool(self.trial.imports) and not tried and not self.trial.invocations
+
 
 def trial(
     path: Path,
@@ -91,10 +106,9 @@ def trial(
     from manylambda.trial.engines.choice import choose
 
     request = request or Request()
-    if request.events and request.handler is None:
-        raise RequestError("an event needs a handler", hint="name it: `--handler app.lambda_handler`")
-    examination = examine(path, target, layers=layers, handler=request.handler, offline=True, progress=progress)
-    subject = examination.subject
+    _confirm(request)
+    package = _Package(path, target, layers, request.handler, progress)
+    subject = package.subject
     if subject.kind == "image" and request.rootfs is None and request.image is None:
         request = request._replace(rootfs=path)  # an image is its own execution environment
     cache = Cache.default()
@@ -108,8 +122,9 @@ def trial(
         cache=cache,
         progress=progress,
     )
-    progress.info(f"trying in the engine {engine.name}: {engine.label}")
+    progress.detail(f"trying in the engine {engine.name}: {engine.label}")
     wanted = _modules(subject, request.modules)
+    profiled = _profiled(request, wanted) if request.profile else None
     if request.events and not engine.runs_native() and any(module.is_native for module in wanted):
         raise TrialError(
             f"the handler cannot be invoked in the engine {engine.name}: native files for {target.machine} do not load "
@@ -126,7 +141,7 @@ def trial(
         work = _Work(session, engine, subject, request, progress)
         imports = work.imports(wanted)
         invoked = work.invocations()
-        profile = work.profile(wanted)
+        profile = work.profile(profiled)
     found = Trial(
         target=target,
         engine=engine.name,
@@ -136,7 +151,29 @@ def trial(
         invocations=invoked.invocations if invoked is not None else (),
         profile=profile.tree if profile is not None else None,
     )
-    return TrialResult(found, dict(_reasons(found, examination, path)), profile)
+    return TrialResult(found, dict(_reasons(found, package)), profile)
+
+
+class _Package:
+    """What is tried; audited only when something fails, and the audit may tell why."""
+
+    def __init__(
+        self, path: Path, target: Target, layers: Sequence[Path], handler: str | None, progress: Progress
+    ) -> None:
+        self.path = path
+        self._progress = progress
+        self._examination: Examination | None = None
+        if is_of_dependencies(path):
+            self._examination = examine(path, target, layers=layers, handler=handler, offline=True, progress=progress)
+            self.subject = self._examination.subject
+        else:
+            self.subject = open_subject(path, target, layers=layers, handler=handler)
+
+    @property
+    def examination(self) -> Examination:
+        if self._examination is None:
+            self._examination = of_subject(self.subject, self.path.name, progress=self._progress)
+        return self._examination
 
 
 class _Work(NamedTuple):
@@ -179,22 +216,41 @@ class _Work(NamedTuple):
             progress=self.progress,
         )
 
-    def profile(self, wanted: Sequence[Module]) -> Profile | None:
-        if not self.request.profile:
+    def profile(self, name: str | None) -> Profile | None:
+        if name is None:
             return None
         from manylambda.trial.profile import profile
 
-        own = [module.name for module in wanted if module.distribution is None]
-        if self.request.handler is not None:
-            name = self.request.handler.rpartition(".")[0].replace("/", ".")
-        elif len(self.request.modules or own) == 1:
-            (name,) = self.request.modules or own
-        else:
-            raise RequestError(
-                "the import of one module is profiled, and none is named",
-                hint="name it: `--handler app.lambda_handler`, or `--module NAME`",
-            )
         return profile(self.session, name, target=self.subject.target, limits=self.limits)
+
+
+def _confirm(request: Request) -> None:
+    """Raise `RequestError` for what cannot be done, before anything is."""
+    if request.events and request.handler is None:
+        raise RequestError("an event needs a handler", hint="name it: `--handler app.lambda_handler`")
+    if not 0 < request.seconds <= _MOST_SECONDS:  # NaN is neither
+        raise RequestError(
+            f"{request.seconds:g} seconds are no time to try anything in", hint="`--timeout 60` is usual"
+        )
+    if request.memory_mb < _LEAST_MEMORY:
+        raise RequestError(
+            f"{request.memory_mb} MiB are too little memory to start Python in",
+            hint=f"`--memory` takes {_LEAST_MEMORY} or more; functions have 128 or more",
+        )
+
+
+def _profiled(request: Request, wanted: Sequence[Module]) -> str:
+    """Return the module whose import is profiled: the handler's, else the only one."""
+    own = [module.name for module in wanted if module.distribution is None]
+    if request.handler is not None:
+        return request.handler.rpartition(".")[0].replace("/", ".")
+    if len(request.modules or own) != 1:
+        raise RequestError(
+            "the import of one module is profiled, and none is named",
+            hint="name it: `--handler app.lambda_handler`, or `--module NAME`",
+        )
+    (name,) = request.modules or own
+    return name
 
 
 def _modules(subject: Subject, named: Sequence[str]) -> tuple[Module, ...]:
@@ -287,19 +343,62 @@ def _install(pins: Sequence[str], target: Target, folder: Path, *, offline: bool
         undamaged(work, progress)
 
 
-def _reasons(found: Trial, examination: Examination, path: Path) -> Sequence[tuple[str, tuple[Reason, ...]]]:
+def _reasons(found: Trial, package: _Package) -> Sequence[tuple[str, tuple[Reason, ...]]]:
     told: list[tuple[str, tuple[Reason, ...]]] = []
     texts = [
-        (one.module.name, f"{one.failure.traceback or one.failure.message}\n{one.log}")
+        (one.module.name, f"{_in_words(one.failure)}\n{one.log}\n{_as_lambda_says(one)}")
         for one in found.imports
         if one.failure is not None
     ]
     texts += [
-        (f"event {number}", f"{one.failure.traceback or one.failure.message}\n{one.log}")
+        (f"event {number}", f"{_in_words(one.failure)}\n{one.log}")
         for number, one in enumerate(found.invocations, 1)
         if one.failure is not None
     ]
     for name, text in texts:
         diagnosis = causes.find([text], target=found.target, package=str(path))
-        told.append((name, tuple(Reason(cause, tie(cause, examination, path)) for cause in diagnosis.causes)))
+        reasons = tuple(Reason(cause, tie(cause, examination, path)) for cause in diagnosis.causes)
+        told.append((name, reasons or _of_the_trial(text)))
     return told
+
+
+def _in_words(failure: Failure) -> str:
+    return failure.traceback or failure.message
+
+
+def _as_lambda_says(one: Imported) -> str:
+    """Return the line that Lambda would log where no exception tells anything; empty where one does."""
+    if one.failure is None or one.failure.traceback:
+        return ""
+    match one.outcome:
+        case Outcome.TIMED_OUT:
+            return f"Task timed out after {one.seconds:.2f} seconds"
+        case Outcome.OUT_OF_MEMORY:
+            return "Runtime exited with error: signal: killed"
+        case Outcome.CRASHED if one.failure.type == "signal":
+            name = one.failure.message.partition(":")[0]
+            return f"Runtime exited with error: signal: {_SIGNALS.get(name, name)}"
+        case Outcome.CRASHED if one.failure.type == "exit":
+            return "Runtime exited without providing a reason"
+        case _:
+            return ""
+
+
+def _of_the_trial(text: str) -> tuple[Reason, ...]:
+    """Return what is the trial's own doing: Lambda may have a network, where the function's VPC allows it."""
+    found = _NO_NETWORK.search(text)
+    if found is None:
+        return ()
+    cause = Cause(
+        id="trial-network",
+        rules=(),
+        line=found[0],
+        number=1,
+        meaning="It asks for the network, which a trial does not have.",
+        why="Nothing that is tried may reach the network of this machine. On Lambda it may answer, late or not at all, "
+        "and each cold start waits for it.",
+        cure=(Step("Connect in the handler, when it is needed first, and not while the module is imported."),),
+        values={},
+        source="manylambda trial",
+    )
+    return (Reason(cause, Tie((), None, None, None, "the package does not show it")),)

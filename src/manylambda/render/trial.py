@@ -31,6 +31,12 @@ _DEEPEST: Final = 40
 _FRAME: Final = re.compile(r'\s*File "')
 _MACHINERY: Final = re.compile(r'"<frozen |/importlib/')
 """Frames of the import system, which never are the reason."""
+_OWN_FRAME: Final = re.compile(
+    r'^\s*File ".*?(?:[/\\]manylambda[/\\](?:trial[/\\]inside[/\\])?(?:probe|first)\.py|<frozen [\w.]+>)", line \d+ in '
+)
+"""What `faulthandler` tells of our own frames and of the import system."""
+_OWN_TYPES: Final = frozenset({"exit", "memory", "processes", "signal", "timeout"})
+"""Not of exceptions: the outcome tells as much."""
 _LONG: Final = 240
 _LONGEST: Final = 4000
 
@@ -193,7 +199,7 @@ def _traceback(failure: Failure, look: Look) -> Iterator[str]:
 
 
 def _log(log: str, look: Look) -> Iterator[str]:
-    lines = [line for line in log.splitlines() if line.strip()]
+    lines = [line for line in log.splitlines() if line.strip() and (look.verbose or not _OWN_FRAME.match(line))]
     shown = lines if look.verbose else lines[-_LOG:]
     for line in shown:
         yield look.painted(f"  | {_cut(_harmless(line), _LONGEST if look.verbose else _LONG)}", "dim")
@@ -332,7 +338,8 @@ def _called(one: Imported) -> str:
 
 def _told(failure: Failure, look: Look) -> str:
     message = " ".join(failure.message.split())
-    told = _line(f"{failure.type}: {message}" if message else failure.type)
+    kind = "" if message and failure.type in _OWN_TYPES else failure.type
+    told = _line(": ".join(filter(None, (kind, message))))
     return _cut(told, _LONGEST if look.verbose else _LONG)
 
 
@@ -359,7 +366,7 @@ def _line(told: str) -> str:
 
 def _harmless(told: str) -> str:
     """Spell out what a terminal would obey, and what cannot be written: modules print and raise what they like."""
-    seen = told.expandtabs(4)
+    seen = told.expandtabs(4).replace("\xa0", " ")  # with which the runtime's client indents tracebacks
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in seen
     )
