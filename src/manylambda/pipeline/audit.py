@@ -63,11 +63,47 @@ def examine(
     progress: Progress = SILENT,
 ) -> Examination:
     """Do as `audit` does and return what was looked at beside the report."""
-    if path.suffix in _DEPENDENCIES and not path.is_dir():
+    if is_of_dependencies(path):
         if handler is not None:
             progress.info(f"`{handler}` is not looked for: `{path.name}` has no code of the project")
         return _of_dependencies(path, target, layers=layers, ignore=ignore, offline=offline, progress=progress)
     return _of_package(path, target, layers=layers, handler=handler, ignore=ignore, offline=offline, progress=progress)
+
+
+def is_of_dependencies(path: Path) -> bool:
+    """Whether a path says what to install (a lock, a requirements file), and is no package."""
+    return path.suffix in _DEPENDENCIES and not path.is_dir()
+
+
+def open_subject(path: Path, target: Target, *, layers: Sequence[Path] = (), handler: str | None = None) -> Subject:
+    """Open a package and the layers it is used with, for whoever looks at it without the rules, or before them."""
+    package = open_package(path, target)
+    if package.image is not None:
+        if layers:
+            raise RequestError("a function from a container image takes no layers", hint="leave out `--layer`")
+        handler = handler or package.image.handler
+    return Subject(
+        package.tree,
+        target,
+        kind=package.kind,
+        layers=[*package.layers, *(open_package(layer).tree for layer in layers)],
+        zipped_size=package.zipped_size,
+        handler=handler,
+        making=package.making,
+        mounts=package.mounts,
+        image=package.image,
+    )
+
+
+def of_subject(
+    subject: Subject, name: str, *, ignore: Sequence[Ignore] = (), progress: Progress = SILENT
+) -> Examination:
+    """Check a package that was opened; its `name` is for the progress."""
+    task = progress.task("audit", name, None)
+    try:
+        return Examination(subject, check(subject, rules.ALL, ignore=ignore))
+    finally:
+        task.finish()
 
 
 def _of_package(
@@ -80,27 +116,9 @@ def _of_package(
     offline: bool,
     progress: Progress,
 ) -> Examination:
-    package = open_package(path, target)
-    if package.image is not None:
-        if layers:
-            raise RequestError("a function from a container image takes no layers", hint="leave out `--layer`")
-        handler = handler or package.image.handler
-    task = progress.task("audit", path.name, None)
-    try:
-        subject = Subject(
-            package.tree,
-            target,
-            kind=package.kind,
-            layers=[*package.layers, *(open_package(layer).tree for layer in layers)],
-            zipped_size=package.zipped_size,
-            handler=handler,
-            making=package.making,
-            mounts=package.mounts,
-            image=package.image,
-        )
-        report = check(subject, rules.ALL, ignore=ignore)
-    finally:
-        task.finish()
+    subject, report = of_subject(
+        open_subject(path, target, layers=layers, handler=handler), path.name, ignore=ignore, progress=progress
+    )
     if report.findings and not offline:
         from manylambda.pipeline import advice
 

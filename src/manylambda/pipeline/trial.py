@@ -356,8 +356,8 @@ def _reasons(found: Trial, package: _Package) -> Sequence[tuple[str, tuple[Reaso
         if one.failure is not None
     ]
     for name, text in texts:
-        diagnosis = causes.find([text], target=found.target, package=str(path))
-        reasons = tuple(Reason(cause, tie(cause, examination, path)) for cause in diagnosis.causes)
+        diagnosis = causes.find([text], target=found.target, package=str(package.path))
+        reasons = tuple(Reason(cause, tie(cause, package.examination, package.path)) for cause in diagnosis.causes)
         told.append((name, reasons or _of_the_trial(text)))
     return told
 
