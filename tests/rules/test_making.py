@@ -138,6 +138,18 @@ def test_files_of_many_distributions_that_are_not_readable_are_told_once(tmp_pat
 
 
 @needs_modes
+@pytest.mark.parametrize(("mode", "is_told"), [(0o100644, False), (0o040644, True), (0o644, True)])
+def test_file_mode_of_folders_as_other_tools_write_them(tmp_path: Path, mode: int, is_told: bool) -> None:
+    # pex (and Pants with it) gives folders the mode of a file: 0100644.
+    archive = tmp_path / "made.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for name, written in (("pkg/", mode), ("pkg/__init__.py", 0o100644)):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, written << 16
+            made.writestr(info, "")
+    assert [one[0] for one in told(archive)] == (["file-mode"] if is_told else [])
+
+
 def test_file_mode_of_a_folder_is_a_warning_as_it_is_yet_to_be_zipped(folder: Path) -> None:
     assert told(folder) == []
     (folder / "app.py").chmod(0o600)

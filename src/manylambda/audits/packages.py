@@ -238,8 +238,10 @@ class _Members(_Gathered):
         unix_mode = info.external_attr >> 16 if has_modes else 0
         # Not `is_dir`: on Windows it takes a name that ends in a backslash for a folder's.
         if info.orig_filename.endswith(("/", "\\")) and not info.file_size:
-            # Lambda gives folders without a mode 0755.
-            if unix_mode and unix_mode & 0o005 != 0o005 and (where := _mended(info.orig_filename)[0]) is not None:
+            # Lambda gives folders without a mode 0755. A mode that is said to be a file's, as pex writes it for
+            # folders, counts as none: functions that Pants packed that way run.
+            has_mode = unix_mode != 0 and stat.S_IFMT(unix_mode) in {0, stat.S_IFDIR}
+            if has_mode and unix_mode & 0o005 != 0o005 and (where := _mended(info.orig_filename)[0]) is not None:
                 self.closed.append(Mode(where, unix_mode & 0o7777, is_folder=True))
             return
         where = self.place(info.orig_filename)
