@@ -103,11 +103,12 @@ def trial(
     `path` is whatever `audit` takes. Raises `TrialError` where no engine can be used, and the errors of opening the
     package; what fails inside is part of the result.
     """
+    from manylambda.trial.engines import folders
     from manylambda.trial.engines.choice import choose
 
     request = request or Request()
     _confirm(request)
-    package = _Package(path, target, layers, request.handler, progress)
+    package = _Package(path, target, layers, request, progress)
     subject = package.subject
     if subject.kind == "image" and request.rootfs is None and request.image is None:
         request = request._replace(rootfs=path)  # an image is its own execution environment
@@ -133,7 +134,7 @@ def trial(
         )
     with ExitStack() as stack:
         room = _in_memory(subject.unzipped_size, len(subject.entries))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="manylambda-trial-", dir=room)))
+        folder = stack.enter_context(folders.folder(room))
         function, layer = _laid_out(subject, folder, progress)
         runtime = _runtime(request, subject.target, cache, progress) if engine.wants_runtime else None
         session = engine.open(Mounts(task=function, opt=layer, runtime=runtime))
@@ -158,16 +159,18 @@ class _Package:
     """What is tried; audited only when something fails, and the audit may tell why."""
 
     def __init__(
-        self, path: Path, target: Target, layers: Sequence[Path], handler: str | None, progress: Progress
+        self, path: Path, target: Target, layers: Sequence[Path], request: Request, progress: Progress
     ) -> None:
         self.path = path
         self._progress = progress
         self._examination: Examination | None = None
         if is_of_dependencies(path):
-            self._examination = examine(path, target, layers=layers, handler=handler, offline=True, progress=progress)
+            self._examination = examine(
+                path, target, layers=layers, handler=request.handler, offline=request.offline, progress=progress
+            )
             self.subject = self._examination.subject
         else:
-            self.subject = open_subject(path, target, layers=layers, handler=handler)
+            self.subject = open_subject(path, target, layers=layers, handler=request.handler)
 
     @property
     def examination(self) -> Examination:
