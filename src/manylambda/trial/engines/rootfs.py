@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from manylambda.errors import TrialError
 from manylambda.progress import SILENT
 from manylambda.trial.engines import bytecode, roots
+from manylambda.trial.engines.folders import Folder
 from manylambda.trial.model import Places, Proof, Unusable
 
 if TYPE_CHECKING:
@@ -374,7 +375,8 @@ class RootfsSession:
         """Prepare what every process of it shares."""
         self._engine = engine
         self.places = _PLACES if mounts.runtime is not None else _PLACES._replace(runtime=None)
-        self._folder = Path(tempfile.mkdtemp(prefix="manylambda-trial-"))
+        self._made = Folder()
+        self._folder = self._made.path
         try:
             folders = [
                 (mounts.task, _PLACES.task), (_scripts(), _PLACES.scripts), (mounts.opt, _PLACES.opt),
@@ -418,7 +420,7 @@ class RootfsSession:
 
     def close(self) -> None:
         """See `Session`."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._made.close()
 
 
 def _cover(folder: Path, at: str, own: set[str]) -> list[str]:
