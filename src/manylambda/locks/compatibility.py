@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from manylambda.target import GlibcVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from manylambda.target import Target
 
@@ -79,6 +79,15 @@ class Fit(NamedTuple):
     """Negated build tag: of equal wheels the higher build is meant (PEP 427)."""
 
 
+class Compiled(NamedTuple):
+    """The compiled wheels of a release."""
+
+    platforms: tuple[str, ...] = ()
+    """In words (`Linux x86_64 (glibc 2.28)`), sorted."""
+    brings_library: bool = False
+    """Whether they bring a library or a program, not an extension module."""
+
+
 class _Tags(NamedTuple):
     interpreters: list[str]
     abis: list[str]
@@ -119,7 +128,16 @@ def is_compiled(filename: str) -> bool:
     return tags is not None and (tags.platforms != ["any"] or tags.abis != ["none"])
 
 
-def brings_library(filename: str) -> bool:
+def compiled(filenames: Iterable[str]) -> Compiled:
+    """Say what the compiled ones among the wheels of a release are; those for Linux decide, where there are any."""
+    found = [name for name in filenames if is_compiled(name)]
+    audiences = (audience(name) for name in found)
+    platforms = tuple(sorted({each[1] for each in audiences if each is not None}))
+    deciding = [name for name in found if _system_family(name) == "linux"] or found
+    return Compiled(platforms, bool(deciding) and all(map(_brings_library, deciding)))
+
+
+def _brings_library(filename: str) -> bool:
     """Whether a wheel is for a platform but for any interpreter: it brings a library or a program, no extension module.
 
     `cp38-none-win_amd64` is how early maturin tagged extension modules.
@@ -133,7 +151,7 @@ def brings_library(filename: str) -> bool:
     )
 
 
-def system_family(filename: str) -> str | None:
+def _system_family(filename: str) -> str | None:
     """Give the system a wheel is for: `linux` whichever its C library, else as its platform tag starts."""
     tags = _parse(filename)
     if tags is None:

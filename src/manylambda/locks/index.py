@@ -122,9 +122,7 @@ class IndexClient:
         for link in self._settings.find_links:
             for file in self._find_links(link, name):
                 found.setdefault(file.filename, file)
-        for index in self._settings.indexes:
-            if index.explicit:
-                continue
+        for index in self._settings.indexes_for(name):
             files = self._project(index.url, name, thin=thin)
             for file in files:
                 found.setdefault(file.filename, file)

@@ -8,16 +8,16 @@ as good, if slower, without their extension module; those whose compiled wheels 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.errors import ManylambdaError
-from manylambda.locks.compatibility import audience, brings_library, is_compiled, system_family
+from manylambda.locks.compatibility import compiled, is_compiled, wheel_fit
+from manylambda.locks.select import TRUSTED_HASHES, best_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.pylock import Package, Pylock
 
@@ -33,36 +33,6 @@ _KIND: Final = "release"
 _VERSION: Final = 1
 _FRESH: Final = 86_400
 """Seconds for which an answer is believed: wheels of a release come hours after the first, seldom days."""
-_HASHES: Final = ("sha256", "sha384", "sha512")
-
-
-class Compiled(NamedTuple):
-    """The compiled wheels of a release."""
-
-    platforms: tuple[str, ...] = ()
-    """In words (`Linux x86_64 (glibc 2.28)`), sorted."""
-    brings_library: bool = False
-    """Whether they bring a library or a program, not an extension module."""
-
-
-def compiled(filenames: Iterable[str]) -> Compiled:
-    """Say what the compiled ones among the wheels of a release are; those for Linux decide, where there are any."""
-    found = [name for name in filenames if is_compiled(name)]
-    audiences = (audience(name) for name in found)
-    platforms = tuple(sorted({each[1] for each in audiences if each is not None}))
-    deciding = [name for name in found if system_family(name) == "linux"] or found
-    return Compiled(platforms, bool(deciding) and all(map(brings_library, deciding)))
-
-
-def noted(package: Package) -> Compiled | None:
-    """Read what a lock of ours says of the release, which is all that its index had."""
-    table = (package.tool or {}).get("manylambda")
-    if not isinstance(table, dict):
-        return None
-    platforms = table.get("compiled-for")
-    if not isinstance(platforms, list) or not all(isinstance(one, str) for one in platforms):
-        return None
-    return Compiled(tuple(platforms), table.get("brings-library") is True)
 
 
 def complete(
@@ -73,16 +43,12 @@ def complete(
     `may_exchange` lets a compiled wheel that fits take the place of the pure one: it is on another index than the one
     whose files uv took for the version. An index that cannot be asked, or does not answer soon, changes nothing.
     """
-    from manylambda.fetch import strip_userinfo
-
-    asked = {strip_userinfo(index.url).rstrip("/") for index in settings.indexes if not index.explicit}
     wanted = sorted(
         {
             (package.name, str(package.version))
             for target, lock in locks.items()
             for package in lock.packages
-            # Another index must not hear of the names of one that is asked for some packages only.
-            if _is_pure(package, target, options) and (package.index is None or package.index.rstrip("/") in asked)
+            if _is_pure(package, target, options)
         }
     )
     known = _asked(wanted, settings, options)
@@ -109,8 +75,6 @@ def complete(
 
 def _is_pure(package: Package, target: Target, options: ResolveOptions) -> bool:
     """Whether the target gets a pure wheel; uv, which knows few versions of glibc, may name others beside it."""
-    from manylambda.locks.select import best_wheel
-
     wheel = best_wheel(package, target, options) if package.version is not None else None
     return wheel is not None and not is_compiled(wheel.filename)
 
@@ -119,7 +83,6 @@ def _exchanged(package: Package, files: Sequence[IndexFile], target: Target) -> 
     """Take the compiled wheel that fits best instead, where its index gives a hash to hold it to."""
     from packaging.pylock import PackageWheel
 
-    from manylambda.locks.compatibility import wheel_fit
     from manylambda.locks.explain import refusal
 
     fitting = [
@@ -132,7 +95,7 @@ def _exchanged(package: Package, files: Sequence[IndexFile], target: Target) -> 
     if not fitting:
         return package
     best = min(fitting, key=lambda one: (one[0], one[1].filename))[1]
-    hashes = {name: digest.lower() for name, digest in best.hashes.items() if name in _HASHES}
+    hashes = {name: digest.lower() for name, digest in best.hashes.items() if name in TRUSTED_HASHES}
     if not hashes:
         return package
     wheel = PackageWheel(name=best.filename, url=best.url, size=best.size, hashes=hashes)
@@ -182,12 +145,11 @@ class _Memory:
     """What indexes said of releases, for a day; offline, whatever was last heard."""
 
     def __init__(self, settings: IndexSettings, options: ResolveOptions) -> None:
-        from manylambda.fetch import Cache, strip_userinfo
+        from manylambda.fetch import Cache
 
         self._cache = Cache.default(options.environment)
         self._oldest = 0.0 if options.offline else time.time() - _FRESH
-        places = [*settings.find_links, *(index.url for index in settings.indexes if not index.explicit)]
-        self._seed = json.dumps([settings.strategy, *map(strip_userinfo, places)])
+        self._settings = settings
 
     def recall(self, name: str, version: str) -> list[IndexFile] | None:
         """Return the compiled wheels of a release, if an index was lately asked for them."""
@@ -204,4 +166,8 @@ class _Memory:
         self._cache.write_facts(_KIND, _VERSION, self._key(name, version), told)
 
     def _key(self, name: str, version: str) -> str:
-        return sha256("\n".join((self._seed, name, version)).encode("utf-8", "surrogateescape")).hexdigest()
+        from manylambda.fetch import strip_userinfo
+
+        places = (*self._settings.find_links, *(index.url for index in self._settings.indexes_for(name)))
+        decisive = (self._settings.strategy, *map(strip_userinfo, places), name, version)
+        return sha256("\n".join(decisive).encode("utf-8", "surrogateescape")).hexdigest()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from manylambda.errors import NoCompatibleWheel, ResolutionError
-from manylambda.locks.compatibility import Fit, wheel_fit
+from manylambda.locks.compatibility import Compiled, Fit, compiled, is_compiled, wheel_fit
 from manylambda.locks.model import LocalPackage, Pin, ResolveOptions, Selection, SourceDistribution, WheelFile
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
 
     from manylambda.locks.index import IndexFile
-    from manylambda.locks.releases import Compiled
     from manylambda.target import Target
 
 TRUSTED_HASHES: Final = ("sha256", "sha384", "sha512")
@@ -174,12 +173,20 @@ def _pin(package: Package, file: PackageWheel | PackageArchive, filename: str, b
 
 def _passed_over(package: Package, chosen: str) -> Compiled:
     """Give the compiled wheels that were passed over for a pure one."""
-    from manylambda.locks.compatibility import is_compiled
-    from manylambda.locks.releases import Compiled, compiled, noted
-
     if is_compiled(chosen):
         return Compiled()
-    return noted(package) or compiled(wheel.filename for wheel in package.wheels or ())
+    return _noted(package) or compiled(wheel.filename for wheel in package.wheels or ())
+
+
+def _noted(package: Package) -> Compiled | None:
+    """Read what a lock of ours says of the release, which is all that its index had."""
+    table = (package.tool or {}).get("manylambda")
+    if not isinstance(table, dict):
+        return None
+    platforms = table.get("compiled-for")
+    if not isinstance(platforms, list) or not all(isinstance(one, str) for one in platforms):
+        return None
+    return Compiled(tuple(platforms), table.get("brings-library") is True)
 
 
 def _sdist(

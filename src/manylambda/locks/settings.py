@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from manylambda.errors import RequestError
+from manylambda.locks.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +61,8 @@ class IndexSettings:
     """URLs of pages, or absolute folders."""
     strategy: str = "first-index"
     """`first-index`: the first index that has a package decides; else all of them are asked."""
+    assigned: tuple[tuple[str, frozenset[str]], ...] = ()
+    """Packages that are taken from some indexes only (`[tool.uv.sources]`), with the names of these."""
     trusted_hosts: tuple[str, ...] = ()
     certificate: str | None = None
     keyring: str | None = None
@@ -71,6 +74,13 @@ class IndexSettings:
         """Every remote address with its name and credentials, for `fetch.Credentials.from_settings`."""
         found = (*((index.name, index.url) for index in self.indexes), *((None, link) for link in self.find_links))
         return tuple(pair for pair in found if pair[1].startswith(("http://", "https://")))
+
+    def indexes_for(self, name: str) -> tuple[Index, ...]:
+        """Give the indexes to ask for a package (its name normalised); others are not to hear of it."""
+        for assigned, own in self.assigned:
+            if assigned == name:
+                return tuple(index for index in self.indexes if index.name in own)
+        return tuple(index for index in self.indexes if not index.explicit)
 
     def uv_environment(self) -> dict[str, str]:
         """Give what uv must be told beyond what it reads itself; secrets go here, not on a command line."""
@@ -102,9 +112,9 @@ def read_settings(
 
 def leaves_files_out(project: Path, environment: Mapping[str, str]) -> bool:
     """Whether uv's settings keep files of a release from being taken that an index lists."""
-    words = ("exclude-newer", "exclude-newer-package", "no-binary", "no-binary-package")
-    if any(environment.get("UV_" + word.upper().replace("-", "_")) for word in words):
+    if environment.get("UV_EXCLUDE_NEWER") or environment.get("UV_EXCLUDE_NEWER_PACKAGE"):
         return True
+    words = ("exclude-newer", "exclude-newer-package", "no-binary", "no-binary-package")
     return any(word in table for table, _ in _uv_tables(project, environment) for word in words)
 
 
@@ -173,8 +183,23 @@ def _uv_settings(project: Path, environment: Mapping[str, str]) -> IndexSettings
         indexes=() if no_index else (*(index for index in indexes if index.url), last),
         find_links=tuple(str(project / link) if "://" not in link else link for link in find_links),
         strategy=strategy or "first-index",
+        assigned=_assigned(project),
         trusted_hosts=tuple(trusted),
     )
+
+
+def _assigned(project: Path) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Read which packages the project, or a workspace it is in, takes from named indexes."""
+    found: dict[str, frozenset[str]] = {}
+    for folder in (project, *project.parents):
+        for table, _ in _uv_table(folder / "pyproject.toml", whole=False):
+            sources = table.get("sources")
+            for name, source in sources.items() if isinstance(sources, dict) else ():
+                entries = source if isinstance(source, list) else [source]
+                indexes = {entry.get("index") for entry in entries if isinstance(entry, dict)}
+                if named := frozenset(index for index in indexes if isinstance(index, str)):
+                    found.setdefault(normalise(name), named)
+    return tuple(sorted(found.items()))
 
 
 def _uv_tables(project: Path, environment: Mapping[str, str]) -> Iterator[tuple[Mapping[str, Any], Path]]:
