@@ -122,6 +122,19 @@ def test_pure_fallback() -> None:
     )
 
 
+def test_pure_fallback_without_the_library_that_others_bring_is_a_warning() -> None:
+    fallback = PureFallback("demo", "demo-1.0-py3-none-any.whl", ("Windows", "macOS"), brings_library=True)
+    (finding,) = findings(X86, distribution("demo"), pure_fallbacks=[fallback])
+    assert (finding.rule, finding.severity) == ("pure-fallback", Severity.WARNING)
+    assert finding.message == (
+        "`demo-1.0-py3-none-any.whl` is pure Python; the wheels for other systems bring a library or program that this "
+        "one lacks: it may not import (they are for Windows, macOS)"
+    )
+    assert finding.hint == (
+        "take a release with such a wheel for the target, or another runtime; or bring the library in a layer"
+    )
+
+
 NUMBERS = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 OPERATORS = st.sampled_from([">=", "<=", "==", "!=", "<", ">", "~=", "==.*", "!=.*"])
 BOUNDS = st.lists(st.tuples(OPERATORS, NUMBERS), max_size=3).map(
