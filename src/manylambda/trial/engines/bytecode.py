@@ -28,9 +28,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from manylambda.fetch.cache import Cache
+
+PREFIX: Final = "/run/bytecode"
+"""Where an environment has the folder."""
 
 _LAYOUT: Final = 1
 _SECONDS: Final = 180.0
@@ -74,10 +77,15 @@ class Compiler(NamedTuple):
     """Whether it has the paths of the environment, and not those of this host."""
 
 
-def sources(folder: Path, at: str) -> Iterator[tuple[str, Path]]:
-    """Yield each Python file below a folder: where it is in an environment that has the folder at `at`, and here."""
+def sources(folder: Path, at: str, *, without: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
+    """Yield each Python file below a folder: where it is in an environment that has the folder at `at`, and here.
+
+    Folders of this host that are not to be looked into are named by `without`.
+    """
     for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _PASSED_OVER)
+        folders[:] = sorted(
+            name for name in folders if name not in _PASSED_OVER and f"{where}{os.sep}{name}" not in without
+        )
         start = os.path.relpath(where, folder)
         for name in sorted(names):
             if name.endswith(".py"):
@@ -120,6 +128,37 @@ def write(files: Mapping[str, Path], into: Path, python: Python, compiler: Compi
             _keep(entry, code, cache)
             for _, place in missing[entry]:
                 _place(entry, place)
+
+
+def library(
+    files: Mapping[str, Path],
+    python: Python,
+    key: str,
+    *,
+    compiler: Callable[[Path], Compiler],
+    cache: Cache,
+    tell: Callable[[], None],
+) -> tuple[Path, str]:
+    """Give the folder with the bytecode of a standard library, made once, and where an environment is to have it.
+
+    `files` are its own (where they are inside -> here), `key` is what else tells it from others; `compiler` is given a
+    folder for its files. `tell` is called when it has to be made.
+    """
+    from manylambda.trial.engines import roots
+
+    digest = hashlib.sha256(f"{python} {key}\n".encode(errors="surrogateescape"))
+    for inside, path in files.items():
+        status = path.stat()
+        digest.update(f"{inside} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+
+    def fill(folder: Path) -> None:
+        (folder / python.library[1:]).mkdir(parents=True)
+        tell()
+        with tempfile.TemporaryDirectory(prefix="manylambda-") as temporary:
+            write(files, folder, python, compiler(Path(temporary)), cache)
+
+    folder = roots.kept(cache, "libraries", digest.hexdigest(), fill)
+    return folder / python.library[1:], f"{PREFIX}{python.library}"
 
 
 def _place(entry: Path, place: Path) -> bool:

@@ -83,7 +83,7 @@ def choose(
     def interpreter() -> Found:
         from manylambda.trial.engines.interpreter import prepare
 
-        return prepare(target, download=download_python, offline=offline, progress=progress)
+        return prepare(target, download=download_python, offline=offline, cache=cache, progress=progress)
 
     makers = {"container": container, "rootfs": root, "interpreter": interpreter}
     names = (engine,) if engine != "auto" else _wanted(rootfs, image)

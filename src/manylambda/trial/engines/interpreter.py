@@ -15,18 +15,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import TrialError
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
+from manylambda.trial.engines.folders import Folder
 from manylambda.trial.model import Completed, Places, Proof, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from manylambda.fetch.cache import Cache
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.trial.model import Limits, Mounts
@@ -37,7 +38,7 @@ _GRACE: Final = 5.0
 """Seconds after which what `first.py` should have ended is ended from outside."""
 _USER: Final = ("993", "990")
 _IDENTITY: Final = """
-import json, os, platform, site, sys, sysconfig
+import importlib.util, json, os, platform, site, sys, sysconfig
 def folders():
     found = set(sysconfig.get_paths().get(key) for key in ("purelib", "platlib"))
     try:
@@ -57,6 +58,9 @@ print(json.dumps({
     "libc": " ".join(platform.libc_ver()) if sys.platform == "linux" else "",
     "prefixes": sorted({os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}),
     "site": folders(),
+    "magic": importlib.util.MAGIC_NUMBER.hex(),
+    "tag": sys.implementation.cache_tag,
+    "library": os.path.dirname(os.__file__),
 }))
 """
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -77,6 +81,12 @@ class Interpreter(NamedTuple):
     prefixes: tuple[str, ...]
     site: tuple[str, ...]
     """Where the host's own distributions lie, which must not be seen."""
+    magic: str
+    """Of its bytecode, as hex."""
+    tag: str
+    """In names of bytecode: `cpython-313`."""
+    library: str
+    """Where its standard library is."""
 
 
 class _Refused(NamedTuple):
@@ -193,6 +203,9 @@ def ask(command: Sequence[str], minor: tuple[int, int]) -> Interpreter | _Refuse
             str(found["libc"]),
             tuple(map(str, found["prefixes"])),
             tuple(map(str, found["site"])),
+            str(found["magic"]),
+            str(found["tag"]),
+            str(found["library"]),
         )
     except subprocess.TimeoutExpired:
         return _Refused(command[0], f"does not answer in {_ASK_SECONDS:.0f} s")
@@ -242,7 +255,12 @@ def find_sandbox(interpreter: Interpreter) -> str | None:
 
 
 def prepare(
-    target: Target, *, download: bool = False, offline: bool = False, progress: Progress = SILENT
+    target: Target,
+    *,
+    download: bool = False,
+    offline: bool = False,
+    cache: Cache | None = None,
+    progress: Progress = SILENT,
 ) -> InterpreterEngine | Unusable:
     """Give an engine of the best interpreter that is here, in bubblewrap where that works.
 
@@ -255,18 +273,32 @@ def prepare(
         if offline:
             return found._replace(hint=None, reason=f"{found.reason}, and `--offline` forbids downloading one")
         found = download_interpreter(target, progress=progress)
-    return InterpreterEngine(found, target, sandbox=find_sandbox(found))
+    return InterpreterEngine(found, target, sandbox=find_sandbox(found), cache=cache, progress=progress)
 
 
 class InterpreterEngine:
-    """See `Engine`. `sandbox` is the path of bubblewrap, None to go without."""
+    """See `Engine`. `sandbox` is the path of bubblewrap, None to go without.
+
+    In bubblewrap, and with a `cache`, bytecode is made once and kept, as for a root file system (`bytecode`); else each
+    process compiles what the package has no bytecode of.
+    """
 
     name = "interpreter"
 
-    def __init__(self, interpreter: Interpreter, target: Target, *, sandbox: str | None) -> None:
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        target: Target,
+        *,
+        sandbox: str | None,
+        cache: Cache | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
         self.interpreter = interpreter
         self._target = target
         self._sandbox = sandbox
+        self._cache = cache
+        self._progress = progress
 
     @property
     def label(self) -> str:
@@ -302,29 +334,38 @@ class InterpreterEngine:
 
     def open(self, mounts: Mounts) -> InterpreterSession:
         """See `Engine`."""
-        return InterpreterSession(self.interpreter, mounts, self._sandbox)
+        return InterpreterSession(self.interpreter, mounts, self._sandbox, self._cache, self._progress)
 
 
 class InterpreterSession:
     """See `Session`."""
 
-    def __init__(self, interpreter: Interpreter, mounts: Mounts, sandbox: str | None) -> None:
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        mounts: Mounts,
+        sandbox: str | None,
+        cache: Cache | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
         self._interpreter = interpreter
         self._sandbox = sandbox
+        self._flags: list[str] = []
         self._folders: list[tuple[str, str]] = []
-        self._own: Path | None = None
+        self._made: Folder | None = None
         scripts = str(Path(__file__).resolve().parent.parent / "inside")
         if sandbox is None:
-            self._own = Path(tempfile.mkdtemp(prefix="manylambda-trial-")).resolve()
+            self._made = Folder()
+            own = self._made.path.resolve()
             # Without layers there is no folder of them: one that is empty, so that no path of this host's is taken.
-            opt = mounts.opt or self._own / "opt"
+            opt = mounts.opt or own / "opt"
             opt.mkdir(exist_ok=True)
             self.places = Places(
                 task=str(mounts.task.resolve()),
                 opt=str(opt.resolve()),
                 runtime=str(mounts.runtime.resolve()) if mounts.runtime else None,
                 scripts=scripts,
-                temporary=str(self._own / "tmp"),
+                temporary=str(own / "tmp"),
             )
         else:
             self.places = Places(
@@ -337,6 +378,44 @@ class InterpreterSession:
             folders = ((mounts.task, "/var/task"), (mounts.opt, "/opt"), (mounts.runtime, "/var/runtime"))
             self._folders = [(str(folder.resolve()), place) for folder, place in folders if folder]
             self._folders.append((scripts, "/var/manylambda"))
+            if cache is not None:
+                self._made = Folder()
+                try:
+                    self._prepare(self._made.path, sandbox, cache, progress)
+                except BaseException:
+                    self.close()
+                    raise
+
+    def _prepare(self, folder: Path, sandbox: str, cache: Cache, progress: Progress) -> None:
+        """Have the bytecode of what is seen inside beside it; see `bytecode`."""
+        from manylambda.trial.engines import bytecode
+
+        one, seen = self._interpreter, tuple(self._folders)
+        python = bytecode.Python(one.version, one.magic, one.tag, one.library)
+
+        def command() -> list[str]:
+            options = _options(one, seen, {})
+            return [sandbox, *options, "--", one.program, "-I", "-S", "/var/manylambda/compiler.py"]
+
+        compiler = bytecode.Compiler(command, sees_inside=True)
+        files: dict[str, Path] = {}
+        for path, place in seen:
+            files.update(bytecode.sources(Path(path), place))
+        with cache.writing("trial/bytecode"):
+            bytecode.write(files, folder, python, compiler, cache)
+        made = [(folder / place[1:], f"{bytecode.PREFIX}{place}") for _, place in seen]
+        made.append(
+            bytecode.library(
+                dict(bytecode.sources(Path(one.library), one.library, without=frozenset(one.site))),
+                python,
+                one.program,
+                compiler=lambda _: compiler,
+                cache=cache,
+                tell=lambda: progress.info(f"preparing the bytecode of {one.program}, once"),
+            )
+        )
+        self._folders += [(str(path), place) for path, place in made if path.is_dir()]
+        self._flags = ["-X", f"pycache_prefix={bytecode.PREFIX}"]
 
     def run(
         self,
@@ -353,10 +432,9 @@ class InterpreterSession:
             from manylambda.trial.engines import sandbox  # it is for Linux only
 
             options = _options(self._interpreter, self._folders, environment)
-            held = sandbox.Sandbox(self._sandbox, options, [python, *arguments])
+            held = sandbox.Sandbox(self._sandbox, options, [python, *self._flags, *arguments])
             return sandbox.run(held, job=job, limits=limits, hear=hear)
 
-        assert self._own is not None
         temporary = Path(self.places.temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(exist_ok=True)
@@ -389,8 +467,8 @@ class InterpreterSession:
 
     def close(self) -> None:
         """See `Session`."""
-        if self._own is not None:
-            shutil.rmtree(self._own, ignore_errors=True)
+        if self._made is not None:
+            self._made.close()
 
 
 def _needed(temporary: Path) -> dict[str, str]:

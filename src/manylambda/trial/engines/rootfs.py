@@ -49,7 +49,6 @@ _PLACES: Final = Places(
     scripts="/var/manylambda",
     temporary="/tmp",  # noqa: S108 - that of the environment
 )
-_BYTECODE: Final = "/run/bytecode"
 _EMULATOR: Final = "/run/emulator"
 _TEMPORARY_BYTES: Final = 512 << 20
 _EMULATOR_BYTES: Final = 256 << 20
@@ -250,24 +249,16 @@ class RootfsEngine:
 
     def library_bytecode(self) -> tuple[Path, str]:
         """Give the folder with the bytecode of the standard library, made once, and where it is looked for."""
-        import hashlib
-
         library = self._python.library
         here = roots.inside(self._root.folder, library)
-        files = dict(bytecode.sources(here, library)) if here is not None else {}
-        digest = hashlib.sha256(f"{self._python} {self._target.machine}\n".encode())
-        for inside, path in files.items():
-            status = path.stat()
-            digest.update(f"{inside} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-
-        def fill(folder: Path) -> None:
-            (folder / library[1:]).mkdir(parents=True)
-            self._progress.info(f"preparing the bytecode of {self._root.name}, once")
-            with tempfile.TemporaryDirectory(prefix="manylambda-") as temporary:
-                bytecode.write(files, folder, self._python, self.compiler(Path(temporary), ()), self._cache)
-
-        folder = roots.kept(self._cache, "libraries", digest.hexdigest(), fill) / library[1:]
-        return folder, f"{_BYTECODE}{library}"
+        return bytecode.library(
+            dict(bytecode.sources(here, library)) if here is not None else {},
+            self._python,
+            self._target.machine,
+            compiler=lambda folder: self.compiler(folder, ()),
+            cache=self._cache,
+            tell=lambda: self._progress.info(f"preparing the bytecode of {self._root.name}, once"),
+        )
 
     def package_bytecode(self, folder: Path, mounts: Sequence[tuple[Path, str]]) -> None:
         """Write the bytecode of what is mounted."""
@@ -386,7 +377,9 @@ class RootfsSession:
             compiled = self._folder / "bytecode"
             compiled.mkdir()
             engine.package_bytecode(compiled, there)
-            there += [(path, f"{_BYTECODE}{place}") for _, place in there if (path := compiled / place[1:]).is_dir()]
+            there += [
+                (path, f"{bytecode.PREFIX}{place}") for _, place in there if (path := compiled / place[1:]).is_dir()
+            ]
             there.append(engine.library_bytecode())
             self._options = engine.sandbox_options(self._folder, there)
         except BaseException:
@@ -413,7 +406,7 @@ class RootfsSession:
         made = sandbox.Sandbox(
             program=tools.bubblewrap,
             options=[*self._options, *variables],
-            command=self._engine.command(["-X", f"pycache_prefix={_BYTECODE}", *arguments]),
+            command=self._engine.command(["-X", f"pycache_prefix={bytecode.PREFIX}", *arguments]),
             overhead=None if tools.emulator is None else _EMULATOR_BYTES,
         )
         return sandbox.run(made, job=job, limits=limits, hear=hear)
