@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from manylambda.errors import TrialError
 from manylambda.progress import SILENT
 from manylambda.trial.conversation import Conversation, shortened
+from manylambda.trial.engines.output import had_too_many
 from manylambda.trial.inside.probe import MUTE
 from manylambda.trial.model import Failure, Imported, Limits, Outcome
 from manylambda.trial.variables import variables
@@ -34,8 +35,6 @@ _NO_MEMORY: Final = re.compile(
     r"bad_alloc|memory allocation of \d+ bytes failed|[Cc]annot allocate memory|[Oo]ut of memory"
 )
 _WATCH: Final = re.compile(r"^Timeout \(\d+:\d\d:\d\d[.\d]*\)!$", re.MULTILINE)
-# What our engines write last into the log.
-_TOO_MANY: Final = re.compile(r"^manylambda: ended, because it .*processes$", re.MULTILINE)
 _SIGNALS: Final = {
     "SIGSEGV": "segmentation fault: native code read or wrote where nothing is",
     "SIGILL": "illegal instruction: native code uses what this processor does not have",
@@ -95,7 +94,7 @@ class _Process:
     def _death(self, completed: Completed, log: str, seconds: float) -> tuple[Outcome, Failure]:
         if completed.out_of_memory:
             return Outcome.OUT_OF_MEMORY, Failure("memory", "it used up the memory of the function", "")
-        if _TOO_MANY.search(log):
+        if had_too_many(log):
             return Outcome.CRASHED, Failure("processes", "it started more processes than a function may have", "")
         is_late = seconds >= self.seconds * 0.9
         is_watched = completed.status == 1 and (is_late or _WATCH.search(log))  # the watch inside ends with 1

@@ -379,7 +379,7 @@ def _pull(program: Program, reference: str, target: Target, progress: Progress, 
             )
             reason = "see above"
         else:
-            answer = _call([*command, "--quiet", reference], seconds=_PULL_SECONDS, environment=dict(os.environ))
+            answer = process.ask([*command, "--quiet", reference], seconds=_PULL_SECONDS)
             # Only what went wrong in the end: `lookup public.ecr.aws: no such host`.
             reason = ": ".join(_reason(answer).split(": ")[-2:])
     except subprocess.TimeoutExpired:
@@ -531,19 +531,8 @@ def _client_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in names}
 
 
-def _call(
-    command: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=seconds,
-        env=_client_environment() if environment is None else environment,
-        encoding="utf-8",
-        errors="replace",
-    )
+def _call(command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
+    return process.ask(command, seconds=seconds, environment=_client_environment())
 
 
 def _reason(answer: subprocess.CompletedProcess[str]) -> str:

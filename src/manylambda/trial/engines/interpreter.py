@@ -166,7 +166,7 @@ def _of_uv(minor: str, path: str, environment: Mapping[str, str]) -> str | None:
         f"cpython-{minor}",
     ]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        answer = _call(command, environment=environment)
+        answer = process.ask(command, seconds=_ASK_SECONDS, environment=environment)
         if answer.returncode == 0:
             return answer.stdout.strip()
     return None
@@ -180,7 +180,7 @@ def _uv_program(path: str) -> str | None:
 def ask(command: Sequence[str], minor: tuple[int, int]) -> Interpreter | _Refused | None:
     """Give what a Python says of itself, or why it is not taken; None when it is only of another minor version."""
     try:
-        answer = _call([*command, "-I", "-c", _IDENTITY])
+        answer = process.ask([*command, "-I", "-c", _IDENTITY], seconds=_ASK_SECONDS)
         if answer.returncode:
             return _Refused(command[0], "does not start")
         found: dict[str, Any] = json.loads(answer.stdout)
@@ -223,7 +223,7 @@ def download_interpreter(target: Target, *, progress: Progress = SILENT) -> Inte
         raise TrialError(f"no uv to download CPython {minor} with", hint="install uv")
     progress.info(f"downloading CPython {minor} with uv")
     try:
-        answer = _call(
+        answer = process.ask(
             [program, "python", "install", "--color", "never", f"cpython-{minor}"], seconds=_DOWNLOAD_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -249,7 +249,7 @@ def find_sandbox(interpreter: Interpreter) -> str | None:
         return None
     command = [program, *_options(interpreter, (), {}), interpreter.program, "-I", "-S", "-c", "print(1)"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if _call(command).stdout.strip() == "1":
+        if process.ask(command, seconds=_ASK_SECONDS).stdout.strip() == "1":
             return program
     return None
 
@@ -532,18 +532,3 @@ def _options(interpreter: Interpreter, folders: Sequence[tuple[str, str]], envir
         command += ["--setenv", key, value]
     task = [place for _, place in folders if place == "/var/task"]
     return [*command, "--chdir", *(task or ["/"])]
-
-
-def _call(
-    command: Sequence[str], *, seconds: float = _ASK_SECONDS, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=seconds,
-        env=environment,
-        encoding="utf-8",
-        errors="replace",
-    )

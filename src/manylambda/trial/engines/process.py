@@ -16,6 +16,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
+from manylambda.trial.engines.output import CHUNK, Lines, Tail, too_many
 from manylambda.trial.model import Completed
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-LOG_BYTES: Final = 64 << 10
-LINE_BYTES: Final = 1 << 20
-_CHUNK: Final = 64 << 10
 _WAITING_LINES: Final = 64
-"""How many lines wait to be heard; together with `LINE_BYTES` it bounds the memory a chatty module can take."""
+"""How many lines wait to be heard; each is bounded, and with this the memory that a chatty module can take."""
 # A group of its own on Windows too, so that Ctrl-C is ours to answer; elsewhere the flag is 0.
 _APART: Final = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 _GRACE: Final = 2.0
@@ -88,13 +86,13 @@ def run(
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    heard: queue.Queue[bytes | None] = queue.Queue(_WAITING_LINES)
+    heard: queue.Queue[str | None] = queue.Queue(_WAITING_LINES)
     over = threading.Event()
-    log = _Tail(LOG_BYTES)
+    log = Tail()
     threads = [
         threading.Thread(target=_give, args=(process.stdin, job), daemon=True),
         threading.Thread(target=_read_lines, args=(process.stdout, heard, over), daemon=True),
-        threading.Thread(target=_read_log, args=(process.stderr, log), daemon=True),
+        threading.Thread(target=_read, args=(process.stderr, log.add), daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -130,12 +128,12 @@ def run(
                         heard.put(None)
                         continue
                 break
-            if mark is not None and line.startswith(mark.encode()):
+            if mark is not None and line.startswith(mark):
                 with contextlib.suppress(ValueError):
-                    words = line[len(mark) :].decode().strip().split(",")
+                    words = line.removeprefix(mark).strip().split(",")
                     ended = {name: int(number) for name, _, number in (word.partition("=") for word in words)}
-            elif line:
-                hear(line.decode(errors="replace"))
+            else:
+                hear(line)
     except BaseException:
         if kill is not None:
             kill()
@@ -158,7 +156,7 @@ def run(
 def _completed(
     process: subprocess.Popen[bytes],
     ended: Mapping[str, int],
-    log: _Tail,
+    log: Tail,
     *,
     is_late: bool,
     seconds: float,
@@ -166,8 +164,8 @@ def _completed(
 ) -> Completed:
     status = process.returncode if process.returncode is not None else -9
     text = log.text()
-    if ended.get("too_many_processes"):
-        text += "\nmanylambda: ended, because it started too many processes\n"
+    if allowed := ended.get("too_many_processes"):
+        text += too_many(allowed)
     is_late = is_late or bool(ended.get("timed_out"))
     return Completed(
         status=ended.get("status", status),
@@ -178,6 +176,25 @@ def _completed(
         out_of_memory=bool(ended.get("out_of_memory"))
         or (has_mark and not ended and not is_late and status in (137, -9)),
         peak_memory=ended.get("peak_memory"),
+    )
+
+
+def ask(
+    command: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that is no package's and give what it answers; `environment` is this process's where None.
+
+    Raises OSError when it cannot be started, `subprocess.TimeoutExpired` when it does not answer in time.
+    """
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=seconds,
+        env=environment,
+        encoding="utf-8",
+        errors="replace",
     )
 
 
@@ -203,47 +220,21 @@ def _give(stream: IO[bytes], job: bytes) -> None:
         stream.close()
 
 
-def _read_lines(stream: IO[bytes], heard: queue.Queue[bytes | None], over: threading.Event) -> None:
-    """Cut the output into lines; of one that is too long the rest is dropped."""
-    begun, is_cut = b"", False
-    with contextlib.suppress(OSError, ValueError):
-        while chunk := os.read(stream.fileno(), _CHUNK):
-            if is_cut:
-                _, newline, chunk = chunk.partition(b"\n")
-                is_cut = not newline
-            *lines, begun = (begun + chunk).split(b"\n")
-            for line in lines:
-                _put(heard, line.removesuffix(b"\r")[:LINE_BYTES], over)
-            if len(begun) >= LINE_BYTES:
-                _put(heard, begun[:LINE_BYTES], over)
-                begun, is_cut = b"", True
-    if begun:
-        _put(heard, begun, over)
+def _read_lines(stream: IO[bytes], heard: queue.Queue[str | None], over: threading.Event) -> None:
+    lines = Lines(lambda line: _put(heard, line, over))
+    _read(stream, lines.add)
+    lines.end()
     _put(heard, None, over)
 
 
-def _put(heard: queue.Queue[bytes | None], line: bytes | None, over: threading.Event) -> None:
+def _put(heard: queue.Queue[str | None], line: str | None, over: threading.Event) -> None:
     while not over.is_set():
         with contextlib.suppress(queue.Full):
             heard.put(line, timeout=0.1)
             return
 
 
-def _read_log(stream: IO[bytes], log: _Tail) -> None:
+def _read(stream: IO[bytes], take: Callable[[bytes], object]) -> None:
     with contextlib.suppress(OSError, ValueError):
-        while chunk := os.read(stream.fileno(), _CHUNK):
-            log.add(chunk)
-
-
-class _Tail:
-    """The end of a stream."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._bytes = b""
-
-    def add(self, chunk: bytes) -> None:
-        self._bytes = (self._bytes + chunk)[-self._size :]
-
-    def text(self) -> str:
-        return self._bytes.decode(errors="replace")
+        while chunk := os.read(stream.fileno(), CHUNK):
+            take(chunk)

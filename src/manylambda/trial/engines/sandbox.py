@@ -4,8 +4,8 @@ Everything in it hangs on the first process of its pid namespace: when that is k
 whatever it forks, stops or ignores; and it is killed with bubblewrap, which is killed with us.
 
 What a process may use is bound twice. The kernel's limits are set from outside before the program starts, wide: Lambda
-bounds memory that is used, and the kernel's limit is on what is reserved; and it binds no number of processes for root.
-So what is used is looked at fifty times a second as well, and who passes a limit is ended. Linux only.
+bounds memory that is used, and the kernel's limit is on what is reserved; and it counts threads. So what is used is
+looked at fifty times a second as well, and who passes a limit is ended. Linux only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import time
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import TrialError
+from manylambda.trial.engines import group
+from manylambda.trial.engines.output import CHUNK, Lines, Tail, too_many
 from manylambda.trial.model import Completed
 
 if TYPE_CHECKING:
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
     from manylambda.trial.model import Limits
 
-LOG_BYTES: Final = 64 << 10
-LINE_BYTES: Final = 1 << 20
-_CHUNK: Final = 64 << 10
 _PAUSE: Final = 0.02
 _FEW: Final = 5
 """Looks that tell nothing yet: at first bubblewrap is in the place of the program."""
@@ -41,8 +40,8 @@ _GRACE: Final = 2.0
 _RESERVED: Final = 4
 """How many times the memory that a process may use it may reserve."""
 _MORE_RESERVED: Final = 1 << 30
-_THREADS: Final = 1024
-"""As Lambda allows; the kernel counts threads where we count processes."""
+_THREADS: Final = 4
+"""How many threads a process may have on average, for the kernel counts those: 1024 in all, as Lambda allows."""
 
 
 class Sandbox(NamedTuple):
@@ -69,8 +68,8 @@ class _Run:
         self._sandbox = sandbox
         self._job = memoryview(job)
         self._limits = limits
-        self._lines = _Lines(hear)
-        self._log = b""
+        self._lines = Lines(hear)
+        self._log = Tail()
         self._memory = limits.memory + (sandbox.overhead or 0)
         self._peak = 0
         self._looks = 0
@@ -84,18 +83,18 @@ class _Run:
             try:
                 self._attend(process, first)
             finally:
-                _end(process, first)
+                _end(process, first, self._first)
             usage = _bury(process)
         status = process.returncode
         if status > 128:
             status = 128 - status
-        log = self._log.decode(errors="replace")
+        log = self._log.text()
         if status == 1 and not self._lines.count and (failure := _failure(log)):
             raise TrialError(f"bubblewrap cannot make the environment: {failure}")
         if self._ended_for is not None:
             status = -signal.SIGKILL
         if self._ended_for == "processes":
-            log += f"\nmanylambda: ended, because it had more than {self._limits.processes} processes\n"
+            log += too_many(self._limits.processes)
         return Completed(
             status=status,
             log=log,
@@ -139,7 +138,8 @@ class _Run:
             first = os.pidfd_open(child) if child is not None else -1
             if child is not None:
                 stack.callback(os.close, first)
-                self._bound(child)
+                with contextlib.suppress(ProcessLookupError):  # bubblewrap has failed already, and says why
+                    self._bound(child, stack)
                 self._first = child
                 with contextlib.suppress(BrokenPipeError):
                     holding.write(b"1")
@@ -152,11 +152,13 @@ class _Run:
             process.kill()
             raise
 
-    def _bound(self, process: int) -> None:
+    def _bound(self, process: int, stack: contextlib.ExitStack) -> None:
+        threads = _THREADS * self._limits.processes
+        stack.enter_context(group.bounded(process, threads))
         reserved = _RESERVED * self._memory + _MORE_RESERVED
         for number, wanted in (
             (resource.RLIMIT_NOFILE, self._limits.files),
-            (resource.RLIMIT_NPROC, self._limits.processes + _THREADS),
+            (resource.RLIMIT_NPROC, threads),
             (resource.RLIMIT_DATA, reserved),
             (resource.RLIMIT_CORE, 0),
         ):
@@ -197,15 +199,15 @@ class _Run:
                         elif key.fileobj is process.stdout:
                             self._read(process.stdout, self._lines.add, selector)
                         elif key.fileobj is process.stderr:
-                            self._read(process.stderr, self._note, selector)
+                            self._read(process.stderr, self._log.add, selector)
                     if any(key.fileobj == gone for key, _ in ready):
                         break
             finally:
                 os.close(gone)
-            _end(process, first)
+            _end(process, first, self._first)
             # What it wrote before it was gone; nobody is left to write more, but what is there may be all of a pipe.
             until = time.monotonic() + _GRACE
-            for stream, take in ((process.stdout, self._lines.add), (process.stderr, self._note)):
+            for stream, take in ((process.stdout, self._lines.add), (process.stderr, self._log.add)):
                 while stream in selector.get_map() and time.monotonic() < until:
                     if not self._read(stream, take, selector):
                         time.sleep(0.001)
@@ -216,7 +218,7 @@ class _Run:
         with contextlib.suppress(BrokenPipeError):
             while self._job:
                 try:
-                    written = os.write(stream.fileno(), self._job[:_CHUNK])
+                    written = os.write(stream.fileno(), self._job[:CHUNK])
                 except BlockingIOError:
                     return
                 self._job = self._job[written:]
@@ -226,7 +228,7 @@ class _Run:
     def _read(self, stream: IO[bytes], take: Callable[[bytes], None], selector: selectors.BaseSelector) -> bool:
         """Read what is there; whether there was anything."""
         try:
-            chunk = os.read(stream.fileno(), _CHUNK)
+            chunk = os.read(stream.fileno(), CHUNK)
         except BlockingIOError:
             return False
         if chunk:
@@ -234,9 +236,6 @@ class _Run:
         else:
             selector.unregister(stream)
         return True
-
-    def _note(self, chunk: bytes) -> None:
-        self._log = (self._log + chunk)[-LOG_BYTES:]
 
     def _watch(self, first: int) -> str | None:
         """Look at what all the processes use; say which limit is passed."""
@@ -258,38 +257,6 @@ class _Run:
         if told > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
             return max(self._peak, told * 1024)
         return self._peak if self._looks > _FEW else None
-
-
-class _Lines:
-    """Cuts output into lines; of one that is too long only the beginning is heard."""
-
-    def __init__(self, hear: Callable[[str], None]) -> None:
-        self._hear = hear
-        self._begun = bytearray()
-        self._is_cut = False
-        self.count = 0
-
-    def add(self, chunk: bytes) -> None:
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            self._more(line)
-            self.end()
-            self._is_cut = False
-        self._more(rest)
-
-    def end(self) -> None:
-        """Have heard what was begun."""
-        if self._begun:
-            self.count += 1
-            line, self._begun = self._begun, bytearray()
-            self._hear(line.decode(errors="replace").removesuffix("\r"))
-
-    def _more(self, part: bytes) -> None:
-        if not self._is_cut:
-            self._begun += part[: LINE_BYTES - len(self._begun)]
-            if len(self._begun) == LINE_BYTES:
-                self.end()
-                self._is_cut = True
 
 
 def hint(failure: str) -> str | None:
@@ -329,10 +296,24 @@ def _child(told: IO[bytes]) -> int | None:
     return None
 
 
-def _end(process: subprocess.Popen[bytes], first: int) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(first, signal.SIGKILL)
+def _end(process: subprocess.Popen[bytes], first: int, number: int) -> None:
+    """End the first process of the namespace, and with it all others.
+
+    The kernel ends the others when the first one comes to its own end, and among hundreds that fork without end it
+    waits for its turn. So its session's group, which a fork cannot leave behind, is ended in one call.
+    """
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(first, signal.SIGKILL)
+        os.killpg(number, signal.SIGKILL)
+    until = time.monotonic() + _GRACE
+    # Who has left the group; none are left when the first one is gone.
+    while (left := list(_descendants(number))) and time.monotonic() < until:
+        for one in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        time.sleep(0.001)
 
 
 def _bury(process: subprocess.Popen[bytes]) -> resource.struct_rusage | None:

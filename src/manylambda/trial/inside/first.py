@@ -58,7 +58,7 @@ def main() -> None:
         "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
         "timed_out": int(is_late),
         "out_of_memory": int(passed == "memory" or _kills() > killed_before),
-        "too_many_processes": int(passed == "processes"),
+        "too_many_processes": int(order["processes"]) if passed == "processes" else 0,
         "peak_memory": peak if sys.platform == "darwin" else peak * 1024,
     }
     text = ",".join(f"{name}={number}" for name, number in ended.items())
