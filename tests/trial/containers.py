@@ -9,8 +9,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IMAGES: Final = {machine: f"localhost/manylambda-trial:{machine}" for machine in ("amd64", "arm64")}
-_STORE: Final = hosts.FOLDER / "podman"
-# As short as podman wants it.
-_RUN: Final = Path(tempfile.gettempdir()) / f"manylambda-podman-{os.getuid() if hasattr(os, 'getuid') else 0}"
+_STORE: Final = hosts.FOLDER / "podman-store"
+# As short as podman wants it, and always the same for a store, which refuses another: no matter what TMPDIR is.
+_RUN: Final = Path("/tmp") / f"manylambda-podman-{zlib.crc32(os.fsencode(_STORE)):08x}"
 # Without CAP_SYS_RESOURCE the limits that podman sets by itself cannot be raised, and crun refuses hybrid cgroups.
 _SETTINGS: Final = """\
 [containers]
@@ -98,6 +98,8 @@ def image(machine: str) -> str:
                 timeout=120,
             )
         note.write_text(made, encoding="ascii")
+        # The one that had the name before has none now.
+        podman("image", "prune", "--force")
     return name
 
 

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
+import weakref
 from pathlib import Path
-from time import monotonic
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 import manylambda.trial.inside
 from manylambda.target import Target
-from manylambda.trial.model import Completed, Places
+from manylambda.trial.engines import process
+from manylambda.trial.model import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from manylambda.trial.model import Limits
+    from manylambda.trial.model import Completed, Limits
 
 SCRIPTS: Final = Path(manylambda.trial.inside.__file__).parent
-_MAX_LOG: Final = 64 << 10
 
 
 def pythons() -> Iterator[tuple[str, str]]:
@@ -63,8 +60,10 @@ class LocalSession:
         self, task: Path, *, program: str = sys.executable, user: int | None = None, scripts: Path = SCRIPTS
     ) -> None:
         self._temporary = Path(tempfile.mkdtemp(prefix="manylambda-trial-"))
-        self._program = program
-        self._user = user
+        # Also when nobody closes it.
+        self._remove = weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        become = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        self._program = [*become, program]
         self.runs = 0
         self.places = Places(str(task), str(task / "no-layers"), None, str(scripts), str(self._temporary))
 
@@ -79,57 +78,10 @@ class LocalSession:
     ) -> Completed:
         self.runs += 1
         shutil.rmtree(self._temporary)
-        self._temporary.mkdir(mode=0o777)
-        begun = monotonic()
-        process = subprocess.Popen(
-            [self._program, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environment),
-            start_new_session=True,
-            user=self._user,
+        self._temporary.mkdir()
+        return process.run(
+            [*self._program, *arguments], job=job, environment=environment, seconds=limits.seconds, hear=hear
         )
-        assert process.stdin and process.stdout and process.stderr
-        log = bytearray()
-        readers = [
-            threading.Thread(target=_hear, args=(process.stdout, hear)),
-            threading.Thread(target=_collect, args=(process.stderr, log)),
-        ]
-        for reader in readers:
-            reader.start()
-        try:
-            process.stdin.write(job)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        timed_out = False
-        try:
-            process.wait(limits.seconds)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        for _ in range(100):  # until what forks meanwhile has ended as well
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                break
-        status = process.wait()
-        for reader in readers:
-            reader.join()
-        process.stdout.close()
-        process.stderr.close()
-        return Completed(status, log[-_MAX_LOG:].decode("utf-8", "replace"), monotonic() - begun, timed_out)
 
     def close(self) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
-
-def _hear(stream: IO[bytes], hear: Callable[[str], None]) -> None:
-    while line := stream.readline(1 << 20):
-        hear(line.rstrip(b"\n").decode("utf-8", "replace"))
-
-
-def _collect(stream: IO[bytes], log: bytearray) -> None:
-    while data := os.read(stream.fileno(), 1 << 16):
-        log += data
-        del log[: -_MAX_LOG * 2]
+        self._remove()

@@ -215,7 +215,7 @@ def test_when_the_caller_stops_the_container_goes(run: Runner) -> None:
         )
 
 
-def test_when_the_caller_is_killed_the_time_runs_out_inside(kept: Cache, task: Path) -> None:
+def test_when_the_caller_is_killed_the_time_runs_out_inside(kept: Cache, task: Path, tmp_path: Path) -> None:
     containers.image(hosts.NATIVE)
     code = """
 import sys
@@ -232,7 +232,13 @@ hear = lambda line: print(line, flush=True)
 session.run(["-c", sleep], job=b"", environment={}, limits=Limits(seconds=2.0), hear=hear)
 """
     words = (str(NATIVE), containers.IMAGES[hosts.NATIVE], str(kept.root), str(task))
-    caller = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        # What it leaves there when it is killed is removed with the rest.
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     assert caller.stdout is not None
     assert caller.stdout.readline() == "1\n"
     caller.kill()

@@ -1,4 +1,4 @@
-"""What an import profile says, of real imports on every CPython of this host."""
+"""What an import profile says, of real imports on the oldest and the newest CPython of this host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from manylambda.errors import TrialError
 from manylambda.trial.model import ImportTime, Limits
 from manylambda.trial.profile import import_time, profile
-from trial.local import LocalSession, every_python, needs_posix, target_of
+from trial.local import LocalSession, needs_posix, oldest_and_newest, target_of
 from trial.test_probe import HERE
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def profiled(folder: Path, name: str, version: str, **options: str) -> Profile:
 
 
 @needs_posix
-@every_python
+@oldest_and_newest
 def test_a_real_import_is_profiled(tmp_path: Path, version: str, program: str) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/__init__.py").write_text("import pack.slow, wave")
