@@ -95,11 +95,10 @@ def run(
         "events": events,
         "path": [place(task), "<stdlib>", place(runtime)],
         "sites": [place(task)],
-        "task": place(task),
+        "places": {"task": place(task)},
         "runtime": place(runtime),
         "program": "/var/runtime/bootstrap.py",
-        "files": 1024,
-        "data": 4 << 30,
+        "limits": {"files": 1024, "data": 4 << 30},
         "timeout": 3,
         "init_timeout": 20,
         "arn": "arn:aws:lambda:us-east-1:123456789012:function:f",
@@ -396,7 +395,7 @@ def test_peak_memory_is_that_of_the_client(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
 def test_the_client_has_the_limits_of_a_function(tmp_path: Path) -> None:
     client = "import resource; give(take()[0], resource.getrlimit(resource.RLIMIT_NOFILE)); take()"
-    (result,) = run(tmp_path, client, ["1"], files=256).results
+    (result,) = run(tmp_path, client, ["1"], limits={"files": 256, "data": 4 << 30}).results
     assert json.loads(result["body"]) == [256, 256]
 
 

@@ -16,15 +16,52 @@ if TYPE_CHECKING:
     from manylambda.target import Target
     from manylambda.trial.model import Completed, Limits, Session
 
-# What an allocator may hold in reserve before memory that is never used counts.
 _RESERVE: Final = 1 << 30
+"""What an allocator may hold in reserve before memory that is never used counts."""
 _MAX_LOG: Final = 8 << 10
 # Without the host's own packages and the user's; what of them the runtime has is added by the script.
 FLAGS: Final = ("-s", "-S")
 
 
+def job(
+    session: Session,
+    target: Target,
+    *,
+    token: str,
+    kind: str,
+    environment: Mapping[str, str],
+    limits: Limits,
+    **more: object,
+) -> bytes:
+    """Write down what a script inside has to do: what every one is told, and `more`."""
+    pythonpath = environment.get("PYTHONPATH")
+    places = session.places
+    told = {
+        "token": token,
+        "kind": kind,
+        "places": places._asdict(),
+        "path": search_path(target, places, pythonpath),
+        "sites": site_folders(target, places, pythonpath),
+        "program": PROGRAM,
+        "limits": {"files": limits.files, "processes": limits.processes, "data": limits.memory + _RESERVE},
+    }
+    return json.dumps({**told, **more}).encode()
+
+
+def said(token: str, line: str) -> Mapping[str, Any] | None:
+    """Return what a line tells; None for one that is not the script's, for code on trial may write anything."""
+    begin, _, text = line.partition(" ")
+    if begin != token:
+        return None
+    try:
+        fact = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return fact if isinstance(fact, dict) else None
+
+
 class Conversation:
-    """One run of a script inside; hears what it tells and forgets what others write."""
+    """One run of the probe; hears what it tells and forgets what others write."""
 
     def __init__(
         self,
@@ -42,26 +79,17 @@ class Conversation:
         self.is_ready = False
         self._target = target
         self._hear: Callable[[Mapping[str, Any]], None] = lambda _: None
-        pythonpath = environment.get("PYTHONPATH")
-        places = session.places
-        self.job: Final = json.dumps(
-            {
-                "token": self.token,
-                "kind": kind,
-                "places": places._asdict(),
-                "path": search_path(target, places, pythonpath),
-                "sites": site_folders(target, places, pythonpath),
-                "program": PROGRAM,
-                "modules": list(modules),
-                "seconds": seconds,
-                "native": native,
-                "limits": {
-                    "files": limits.files,
-                    "processes": limits.processes,
-                    "data": limits.memory + _RESERVE,
-                },
-            }
-        ).encode()
+        self.job: Final = job(
+            session,
+            target,
+            token=self.token,
+            kind=kind,
+            environment=environment,
+            limits=limits,
+            modules=list(modules),
+            seconds=seconds,
+            native=native,
+        )
         self._session = session
         self._limits = limits
         self._environment = environment
@@ -105,14 +133,8 @@ class Conversation:
         return {index: shortened(text) for index, text in {before: pieces[0], **parts}.items()}
 
     def _line(self, line: str) -> None:
-        token, _, text = line.partition(" ")
-        if token != self.token:
-            return
-        try:
-            fact = json.loads(text)
-        except ValueError:
-            return
-        if not isinstance(fact, dict):
+        fact = said(self.token, line)
+        if fact is None:
             return
         if fact.get("event") == "up":
             self._python = [int(part) for part in fact["python"]]

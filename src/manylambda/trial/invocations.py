@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import TrialError
 from manylambda.progress import SILENT
-from manylambda.trial.conversation import FLAGS
+from manylambda.trial.conversation import FLAGS, job, said
 from manylambda.trial.model import Failure, Invocation
 from manylambda.trial.runtime_client import client_label
-from manylambda.trial.variables import (
-    FUNCTION_NAME,
-    PROGRAM,
-    REGION,
-    RUNTIME,
-    search_path,
-    site_folders,
-    variables,
-)
+from manylambda.trial.variables import FUNCTION_NAME, REGION, RUNTIME, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,9 +25,6 @@ EMULATOR: Final = "/usr/local/bin/aws-lambda-rie"
 
 ACCOUNT: Final = "123456789012"
 """The account of AWS's own examples."""
-
-_RESERVE: Final = 1 << 30
-"""What an allocator may hold in reserve before memory that is never used counts."""
 
 _SLACK: Final = 10.0
 """Seconds for what is neither init nor an event: starting the environment, and its end."""
@@ -143,36 +132,35 @@ class _Heard:
         self._parts: dict[str, list[str]] = {}
 
     def line(self, line: str) -> None:
-        token, _, text = line.partition(" ")
-        if token != self.token:
+        fact = said(self.token, line)
+        if fact is None:
             return
-        said = json.loads(text)
-        if said["kind"] == "part":
-            self._parts.setdefault(said["of"], []).append(said["text"])
-        elif said["kind"] == "unable":
-            self.unable = said["reason"]
-        elif said["kind"] == "end":
+        if fact["kind"] == "part":
+            self._parts.setdefault(fact["of"], []).append(fact["text"])
+        elif fact["kind"] == "unable":
+            self.unable = fact["reason"]
+        elif fact["kind"] == "end":
             self.is_over = True
-        elif said["kind"] == "result":
+        elif fact["kind"] == "result":
             parts = {of: "".join(texts) for of, texts in self._parts.items()}
             self._parts = {}
             failure = (
-                Failure(said["type"], parts.get("message", ""), parts.get("trace", "")) if said["failed"] else None
+                Failure(fact["type"], parts.get("message", ""), parts.get("trace", "")) if fact["failed"] else None
             )
             self.results.append(
                 _Result(
                     failure,
                     parts.get("log", ""),
-                    said["seconds"],
-                    said["init_seconds"],
-                    said["peak_memory"],
+                    fact["seconds"],
+                    fact["init_seconds"],
+                    fact["peak_memory"],
                     parts.get("body", ""),
                 )
             )
             # What the emulator started does not tell its name to us.
-            client = client_label(said["client"]) if said["client"] else "the runtime client"
-            if said["client"] or not self.label:
-                self.label = f"{client}, {said['api']}"
+            client = client_label(fact["client"]) if fact["client"] else "the runtime client"
+            if fact["client"] or not self.label:
+                self.label = f"{client}, {fact['api']}"
             self._advance(1)
 
 
@@ -208,24 +196,19 @@ def _failure(completed: Completed) -> Failure:
 
 
 def _job(heard: _Heard, handler: str, events: Sequence[str], *, session: Session, room: _Room) -> bytes:
-    places = session.places
-    pythonpath = room.environment.get("PYTHONPATH")
     function = room.environment.get("AWS_LAMBDA_FUNCTION_NAME", FUNCTION_NAME)
-    job = {
-        "token": heard.token,
-        "kind": "invoke",
-        "handler": handler,
-        "events": list(events),
-        "path": search_path(room.target, places, pythonpath),
-        "sites": site_folders(room.target, places, pythonpath),
-        "task": places.task,
-        "runtime": places.runtime or RUNTIME,
-        "program": PROGRAM,
-        "files": room.limits.files,
-        "data": room.limits.memory + _RESERVE,
-        "timeout": room.timeout,
-        "init_timeout": room.limits.seconds,
-        "arn": f"arn:aws:lambda:{room.environment.get('AWS_REGION', REGION)}:{ACCOUNT}:function:{function}",
-        "emulator": room.emulator,
-    }
-    return json.dumps(job).encode()
+    return job(
+        session,
+        room.target,
+        token=heard.token,
+        kind="invoke",
+        environment=room.environment,
+        limits=room.limits,
+        handler=handler,
+        events=list(events),
+        runtime=session.places.runtime or RUNTIME,
+        timeout=room.timeout,
+        init_timeout=room.limits.seconds,
+        arn=f"arn:aws:lambda:{room.environment.get('AWS_REGION', REGION)}:{ACCOUNT}:function:{function}",
+        emulator=room.emulator,
+    )

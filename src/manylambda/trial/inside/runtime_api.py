@@ -8,9 +8,9 @@ interpreter as new as on Lambda, and so that it works under an emulator that can
 safe `fork` (Windows, macOS, or `--spawn`), the script starts itself once more.
 
 Job: `token`, `handler`, `events` (JSON texts), `path` (sys.path, `<stdlib>` for the interpreter's own entries), `sites`
-(folders whose `.pth` files are executed), `task` and `runtime` (folders), `program` (sys.argv[0]), `files` and `data`
-(limits of a process), `timeout` and `init_timeout` (seconds), `arn`, and `emulator`: where the image's Runtime
-Interface Emulator may lie, or null. Answers, each after the token:
+(folders whose `.pth` files are executed), `places` (of which the task is used) and `runtime` (folders), `program`
+(sys.argv[0]), `limits` (`files` and `data` of a process), `timeout` and `init_timeout` (seconds), `arn`, and
+`emulator`: where the image's Runtime Interface Emulator may lie, or null. Answers, each after the token:
 
     {"kind": "part", "of": "log" | "body" | "message" | "trace", "text": ...}     what follows as a result, in pieces
     {"kind": "result", "seconds", "init_seconds", "peak_memory", "client", "api", "failed", "type"}
@@ -707,8 +707,9 @@ def dispatch(api: Api, request: Request) -> Answer | None:
 
 def message_for(job: Job, address: str) -> str:
     """Write down what the child has to know, in a way that it reads without any module."""
-    first = [address, *(str(job[name]) for name in ("handler", "task", "runtime", "program", "files", "data"))]
-    return "\0".join([*first, *job["path"], "", *job["sites"]])
+    limits = job["limits"]
+    first = [address, job["handler"], job["places"]["task"], job["runtime"], job["program"]]
+    return "\0".join([*first, str(limits["files"]), str(limits["data"]), *job["path"], "", *job["sites"]])
 
 
 def run_ours(job: Job, answers: Answers, child: Any) -> None:
