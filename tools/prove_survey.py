@@ -747,7 +747,12 @@ class _Proved(NamedTuple):
     def misses(self) -> Iterator[str]:
         """Yield what does not load and is not told."""
         known = " ".join(one["message"] for one in self.found["findings"] if one["rule"] in ABOUT_LOADING)
+        lacks_library = any(
+            one["rule"] == "pure-fallback" and "library or program" in one["message"] for one in self.found["findings"]
+        )
         for one in self.found.get("imports_failed", ()):
+            if lacks_library:
+                continue  # told by a warning: the wheels for other systems bring what this one lacks
             libraries = re.findall(r"([^\s']+): cannot open", " ".join(one["loader"]))
             if one["loader"] and not any(f"`{library}`" in known for library in libraries):
                 why = _judged(self.name, f"{one['module']}: {one['error']}")
