@@ -25,6 +25,7 @@ from image.saved import FOLDER, Hard, Link, layer, layout
 from manylambda.errors import RequestError, TrialError, UnsafeArchive
 from manylambda.fetch.cache import Cache
 from manylambda.target import Target
+from manylambda.trial.engines.system import install
 from trial import hosts
 
 if TYPE_CHECKING:
@@ -732,16 +733,14 @@ def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path, monkeypat
     bubblewrap = shutil.which("bwrap")
     assert bubblewrap is not None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert rootfs.detect(NATIVE) == Unusable(
-        "rootfs", "no bubblewrap (`bwrap`) on the path", "apt-get install bubblewrap"
-    )
+    assert rootfs.detect(NATIVE) == Unusable("rootfs", "no bubblewrap (`bwrap`) on the path", install("bubblewrap"))
     (tmp_path / "bwrap").symlink_to(bubblewrap)
     assert not isinstance(rootfs.detect(NATIVE), Unusable)
     machine, here = FOREIGN.machine, NATIVE.machine
     assert rootfs.detect(FOREIGN) == Unusable(
         "rootfs",
         f"no emulator of {machine} on this {here} host: `qemu-{machine}-static` is not on the path",
-        "apt-get install qemu-user-static",
+        install("qemu"),
     )
     (tmp_path / f"qemu-{machine}").symlink_to("/bin/ls")
     found = rootfs.detect(FOREIGN)

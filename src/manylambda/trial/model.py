@@ -6,7 +6,7 @@ Nothing here runs anything. Times are seconds, sizes bytes.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,12 @@ class Proof(NamedTuple):
     """One sentence: `every module loads with CPython 3.13 on aarch64`."""
     open: str
     """One sentence: `the C library is Debian's 2.41, newer than the runtime's: only the audit judges glibc`."""
+
+
+OF_THE_IMAGE: Final = (
+    "the image of the runtime has more libraries than the managed runtime: only the audit judges what it has not"
+)
+"""What the runtime's own image leaves open (`facts` F3.11)."""
 
 
 class Limits(NamedTuple):
@@ -55,6 +61,20 @@ class Places(NamedTuple):
     """The folder of `manylambda/trial/inside`."""
     temporary: str
     """The only place that can be written to: empty at the start of every process."""
+
+
+PLACES: Final = Places(
+    task="/var/task",
+    opt="/opt",
+    runtime="/var/runtime",
+    scripts="/var/manylambda",
+    temporary="/tmp",  # noqa: S108 - that of the environment
+)
+"""Where they are in an environment of its own, as on Lambda."""
+USER: Final = ("993", "990")
+"""Who a function runs as there, and its group: `sbx_user1051`, never root, and never the owner of its files."""
+TEMPORARY_BYTES: Final = 512 << 20
+"""What `/tmp` takes, as Lambda gives it to a function that asks for nothing else."""
 
 
 class Completed(NamedTuple):

@@ -21,7 +21,7 @@ from manylambda.errors import TrialError
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
 from manylambda.trial.engines.system import install
-from manylambda.trial.model import Completed, Places, Proof, Unusable
+from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Completed, Places, Proof, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +33,6 @@ if TYPE_CHECKING:
     from manylambda.trial.model import Limits, Mounts
 
 PROGRAMS: Final = ("podman", "docker", "finch", "nerdctl")
-PLACES: Final = Places(
-    task="/var/task",
-    opt="/opt",
-    runtime="/var/runtime",
-    scripts="/var/manylambda",
-    temporary="/tmp",  # noqa: S108
-)
-_USER: Final = "993:990"
-"""Who a function runs as (`sbx_user1051`): never root, and never the owner of its files."""
-_TEMPORARY_BYTES: Final = 512 << 20
 _ASK_SECONDS: Final = 20.0
 _PULL_SECONDS: Final = 1800.0
 _START_SECONDS: Final = 30.0
@@ -181,10 +171,7 @@ class ContainerEngine:
         emulated = "" if self.program.architecture == self._target.architecture.oci else ", emulated"
         proved = f"with CPython {self.image.version} on {self._target.machine}{emulated}, in a container"
         if self.image.reference.partition("@")[0] == default_reference(self._target):
-            left = (
-                "the image of the runtime has more libraries than the managed runtime: "
-                "only the audit judges what it has not"
-            )
+            left = OF_THE_IMAGE
         else:
             libc = self.image.libc or "unknown"
             left = f"the image is not the runtime's, and its C library is {libc}: only the audit judges that"
@@ -490,8 +477,8 @@ def _run_command(
     limits: Limits | None,
 ) -> list[str]:
     command = [program.path, "run", "--rm", "--interactive", "--name", name, "--pull=never"]
-    command += ["--read-only", "--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={_TEMPORARY_BYTES}"]  # noqa: S108
-    command += ["--network=none", "--user", _USER, "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    command += ["--read-only", "--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={TEMPORARY_BYTES}"]  # noqa: S108
+    command += ["--network=none", "--user", ":".join(USER), "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     if limits is not None:
         command += [f"--memory={limits.memory}", f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes}"]
     if program.is_podman:

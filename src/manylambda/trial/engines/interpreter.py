@@ -22,7 +22,7 @@ from manylambda.errors import TrialError
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
 from manylambda.trial.engines.folders import Folder
-from manylambda.trial.model import Completed, Places, Proof, Unusable
+from manylambda.trial.model import PLACES, USER, Completed, Places, Proof, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,6 @@ _ASK_SECONDS: Final = 20.0
 _DOWNLOAD_SECONDS: Final = 600.0
 _GRACE: Final = 5.0
 """Seconds after which what `first.py` should have ended is ended from outside."""
-_USER: Final = ("993", "990")
 _IDENTITY: Final = """
 import importlib.util, json, os, platform, site, sys, sysconfig
 def folders():
@@ -368,13 +367,7 @@ class InterpreterSession:
                 temporary=str(own / "tmp"),
             )
         else:
-            self.places = Places(
-                task="/var/task",
-                opt="/opt",
-                runtime="/var/runtime" if mounts.runtime else None,
-                scripts="/var/manylambda",
-                temporary="/tmp",  # noqa: S108
-            )
+            self.places = PLACES if mounts.runtime else PLACES._replace(runtime=None)
             folders = ((mounts.task, "/var/task"), (mounts.opt, "/opt"), (mounts.runtime, "/var/runtime"))
             self._folders = [(str(folder.resolve()), place) for folder, place in folders if folder]
             self._folders.append((scripts, "/var/manylambda"))
@@ -499,7 +492,7 @@ def _bound(processes: int) -> int | None:
 def _options(interpreter: Interpreter, folders: Sequence[tuple[str, str]], environment: Mapping[str, str]) -> list[str]:
     """Tell bubblewrap what is seen: nothing but the Python, the system's libraries and the folders, all read-only."""
     command = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    command += ["--uid", _USER[0], "--gid", _USER[1], "--proc", "/proc"]
+    command += ["--uid", USER[0], "--gid", USER[1], "--proc", "/proc"]
     # Lambda has no shared memory: what needs it must fail here too.
     command += ["--dev", "/dev", "--remount-ro", "/dev", "--ro-bind", "/usr", "/usr"]
     for name in ("lib", "lib32", "lib64", "libx32", "bin", "sbin"):

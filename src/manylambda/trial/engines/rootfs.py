@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import TrialError
 from manylambda.progress import SILENT
-from manylambda.trial.engines import bytecode, roots
+from manylambda.trial.engines import bytecode, process, roots
 from manylambda.trial.engines.folders import Folder
-from manylambda.trial.model import Places, Proof, Unusable
+from manylambda.trial.engines.system import install
+from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Proof, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,17 +41,8 @@ if TYPE_CHECKING:
     from manylambda.target import Target
     from manylambda.trial.model import Completed, Limits, Mounts
 
-_USER: Final = ("993", "990")
 _USER_LINE: Final = "sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n"
-_PLACES: Final = Places(
-    task="/var/task",
-    opt="/opt",
-    runtime="/var/runtime",
-    scripts="/var/manylambda",
-    temporary="/tmp",  # noqa: S108 - that of the environment
-)
 _EMULATOR: Final = "/run/emulator"
-_TEMPORARY_BYTES: Final = 512 << 20
 _EMULATOR_BYTES: Final = 256 << 20
 
 # The one of Graviton2: it has no pointer authentication, which costs the emulator three quarters of its speed.
@@ -75,7 +67,7 @@ def detect(target: Target) -> Tools | Unusable:
         return Unusable("rootfs", "bubblewrap is for Linux only", None)
     program = shutil.which("bwrap")
     if program is None:
-        return Unusable("rootfs", "no bubblewrap (`bwrap`) on the path", "apt-get install bubblewrap")
+        return Unusable("rootfs", "no bubblewrap (`bwrap`) on the path", install("bubblewrap"))
     from manylambda.trial.engines import sandbox
 
     try:
@@ -83,7 +75,7 @@ def detect(target: Target) -> Tools | Unusable:
     except OSError:
         return Unusable("rootfs", "the kernel is older than Linux 5.3", None)
     words = ("--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--proc", "/proc", "--dev", "/dev")
-    user = ("--uid", _USER[0], "--gid", _USER[1])
+    user = ("--uid", USER[0], "--gid", USER[1])
     try:
         tried = _call([program, *words, *user, "--die-with-parent", program, "--version"])
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -113,7 +105,7 @@ def _with_emulator(tools: Tools, target: Target) -> Tools | Unusable:
     reason = f"no emulator of {wanted} on this {here} host: `qemu-{wanted}" + (
         "` is there, but it is not linked statically" if is_dynamic else "-static` is not on the path"
     )
-    return Unusable("rootfs", reason, "apt-get install qemu-user-static")
+    return Unusable("rootfs", reason, install("qemu"))
 
 
 def prepare(
@@ -181,10 +173,7 @@ class RootfsEngine:
         """See `Engine`."""
         emulated = ", emulated" if self._tools.emulator is not None else ""
         if self._path.startswith("/var/lang/"):
-            left = (
-                "the image of the runtime has more libraries than the managed runtime: "
-                "only the audit judges what it has not"
-            )
+            left = OF_THE_IMAGE
         else:
             found = self._c_library
             wanted = self._target.glibc
@@ -221,8 +210,8 @@ class RootfsEngine:
         if self._tools.emulator is not None:
             made.append((Path(self._tools.emulator), _EMULATOR))
         own = {place for _, place in made}
-        own |= {"/dev", "/opt", "/proc", "/run", "/sys", _PLACES.temporary, "/var/task", "/var/manylambda"}
-        words = ["--unshare-all", "--unshare-user", "--uid", _USER[0], "--gid", _USER[1], "--cap-drop", "ALL"]
+        own |= {"/dev", "/opt", "/proc", "/run", "/sys", PLACES.temporary, "/var/task", "/var/manylambda"}
+        words = ["--unshare-all", "--unshare-user", "--uid", USER[0], "--gid", USER[1], "--cap-drop", "ALL"]
         words += ["--hostname", "manylambda", "--die-with-parent", "--new-session"]
         try:
             words += _cover(self._root.folder, "", own)
@@ -230,8 +219,8 @@ class RootfsEngine:
             raise TrialError(f"cannot read `{error.filename}`: {(error.strerror or str(error)).lower()}") from error
         words += ["--proc", "/proc", "--dev", "/dev"]
         if self._tools.version >= (0, 7):
-            words += ["--size", str(_TEMPORARY_BYTES)]
-        words += ["--tmpfs", _PLACES.temporary]
+            words += ["--size", str(TEMPORARY_BYTES)]
+        words += ["--tmpfs", PLACES.temporary]
         for place in ("/opt", "/var/task"):
             words += ["--dir", place]
         for path, place in sorted(made, key=lambda one: one[1]):
@@ -264,7 +253,7 @@ class RootfsEngine:
         """Write the bytecode of what is mounted."""
         files: dict[str, Path] = {}
         for path, place in mounts:
-            if self._compile_package or place == _PLACES.scripts:
+            if self._compile_package or place == PLACES.scripts:
                 files.update(bytecode.sources(path, place))
         with tempfile.TemporaryDirectory(prefix="manylambda-") as temporary, self._cache.writing("trial/bytecode"):
             bytecode.write(files, folder, self._python, self.compiler(Path(temporary), mounts), self._cache)
@@ -279,11 +268,11 @@ class RootfsEngine:
             return bytecode.Compiler(lambda: host, sees_inside=False)
 
         def command() -> list[str]:
-            there = mounts if any(place == _PLACES.scripts for _, place in mounts) else ((_scripts(), _PLACES.scripts),)
+            there = mounts if any(place == PLACES.scripts for _, place in mounts) else ((_scripts(), PLACES.scripts),)
             options = self.sandbox_options(folder, there)
             return [
                 self._tools.bubblewrap, *options, "--",
-                *self.command(["-I", "-S", f"{_PLACES.scripts}/compiler.py"]),
+                *self.command(["-I", "-S", f"{PLACES.scripts}/compiler.py"]),
             ]  # fmt: skip
 
         return bytecode.Compiler(command, sees_inside=True)
@@ -365,12 +354,12 @@ class RootfsSession:
     def __init__(self, engine: RootfsEngine, mounts: Mounts) -> None:
         """Prepare what every process of it shares."""
         self._engine = engine
-        self.places = _PLACES if mounts.runtime is not None else _PLACES._replace(runtime=None)
+        self.places = PLACES if mounts.runtime is not None else PLACES._replace(runtime=None)
         self._made = Folder()
         self._folder = self._made.path
         try:
             folders = [
-                (mounts.task, _PLACES.task), (_scripts(), _PLACES.scripts), (mounts.opt, _PLACES.opt),
+                (mounts.task, PLACES.task), (_scripts(), PLACES.scripts), (mounts.opt, PLACES.opt),
                 (mounts.runtime, "/var/runtime"),
             ]  # fmt: skip
             there = [(path.absolute(), place) for path, place in folders if path is not None]
@@ -479,13 +468,4 @@ def _is_static(path: Path) -> bool:
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=60,
-        check=False,
-        env={},
-    )
+    return process.ask(command, seconds=60, environment={})

@@ -17,6 +17,9 @@ Job: `token`, `handler`, `events` (JSON texts), `path` (sys.path, `<stdlib>` for
     {"kind": "unable", "reason": ...}                                             there is nothing to run the handler
     {"kind": "end"}                                                               no more is told of this environment
 
+It is one file: what it imported beside itself before the fork the handler's interpreter would have as well, and its
+parts need each other on both sides of it.
+
 The Runtime API is that of 2018-06-01 in the Lambda developer's guide; the texts of errors are those the Runtime
 Interface Emulator gives.
 """
