@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT: Final = Path("/sys/fs/cgroup")
+_NAME: Final = "manylambda-"
 _GRACE: Final = 1.0
 """Seconds after which a group that is still not empty is left to whoever looks after this host."""
 
@@ -37,7 +38,8 @@ def _made(number: int) -> Path | None:
     if sys.platform != "linux" or os.geteuid() != 0:
         return None
     for parent in _parents():
-        folder = parent / f"manylambda-{secrets.token_hex(8)}"
+        _sweep(parent)
+        folder = parent / f"{_NAME}{os.getpid()}-{secrets.token_hex(4)}"
         try:
             folder.mkdir()
         except OSError:
@@ -46,6 +48,14 @@ def _made(number: int) -> Path | None:
             return folder
         _remove(folder)
     return None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of those who were killed before they could."""
+    for folder in parent.glob(f"{_NAME}*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _parents() -> Iterator[Path]:
