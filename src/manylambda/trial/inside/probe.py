@@ -106,7 +106,8 @@ class Refused:
             if not str(folder).startswith(self.roots):
                 continue
             files = self._files(folder)
-            if tail in files or tail + ".py" in files:
+            # A folder counts as a package of Python only by its `__init__`: some hold nothing but `.pyi` of the module.
+            if tail + ".py" in files or "__init__.py" in self._files(os.path.join(str(folder), tail)):  # noqa: PTH118
                 return
             if any(file.startswith(tail + ".") and file.endswith(".so") for file in files):
                 self.names.append(name)
