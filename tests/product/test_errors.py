@@ -109,13 +109,17 @@ def error_of(stderr: str) -> str:
         ),
         (
             ["audit", ".", "-t", "python4-arm64"],
-            "error: `--target`: `python4-arm64` is not a target\n\n"
-            "hint: did you mean `python3.14-arm64` or `python3.9-arm64`?\n",
+            (
+                "error: `--target`: `python4-arm64` is not a target\n\n"
+                "hint: did you mean `python3.14-arm64` or `python3.9-arm64`?\n"
+            ),
         ),
         (
             ["audit", "x.zip"],
-            "error: no target is given\n\n"
-            'hint: name one, such as `-t python3.13-arm64`, or `targets = ["python3.13-arm64"]`\n',
+            (
+                "error: no target is given\n\n"
+                'hint: name one, such as `-t python3.13-arm64`, or `targets = ["python3.13-arm64"]`\n'
+            ),
         ),
     ],
 )
