@@ -47,6 +47,8 @@ def test_runtime_shadowed_by_what_the_rest_of_it_does_not_accept() -> None:
     assert len(messages(X86, distribution("urllib3", "2.2.0"))) == 1
     assert messages(OLD, distribution("urllib3", "1.26.20")) == []
     ((severity, *_),) = messages(X86, distribution("python-dateutil", "4.0.0", {"dateutil/__init__.py": ""}))
+    newer = [one[0] for one in messages(X86, distribution("botocore", "1.44.5"))]
+    assert newer == ["note", "note"], "newer ones keep what the runtime's boto3 asks for"
     assert severity == "note", "its range is declared, but nothing is known to fail"
 
 

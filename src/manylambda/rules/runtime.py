@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from manylambda.audits import Distribution, Subject
+    from manylambda.target import Target
     from manylambda.tree import Entry
 
 # Modules that a careless file name of the project's own hides; `six` is left out, many tools copy it as a file.
@@ -23,9 +24,12 @@ _INTERFACE_BEFORE_3_9: Final = (
     "bootstrap", "lambda_runtime_client", "lambda_runtime_exception", "lambda_runtime_marshaller", "runtime_client"
 )  # fmt: skip
 
-_KNOWN_TO_BREAK: Final = frozenset({"botocore", "s3transfer", "urllib3"})
-"""Reported to fail, as with `DEFAULT_CIPHERS`. Of others only the declared ranges differ: python-dateutil 4, say, comes
-with every pandas, and a function that never asks the runtime for boto3 need not care."""
+_BREAKS_WHEN_NEWER: Final = frozenset({"urllib3"})
+"""Reported to fail: `DEFAULT_CIPHERS`."""
+_BREAKS_WHEN_OLDER: Final = frozenset({"botocore", "s3transfer"})
+"""The runtime's boto3 asks them for what older ones lack; newer ones keep what they had. Of other distributions only
+the declared ranges differ: python-dateutil 4, say, comes with every pandas, and a function that never asks the runtime
+for boto3 need not care."""
 
 
 def runtime_shadowed(subject: Subject) -> Iterator[Finding]:
@@ -65,13 +69,20 @@ def _unfit(subject: Subject, own: dict[str, Distribution]) -> Iterator[Finding]:
                 continue
             yield Finding(
                 rule="runtime-shadowed",
-                severity=Severity.WARNING if needed.name in _KNOWN_TO_BREAK else Severity.NOTE,
+                severity=Severity.WARNING if _is_known_to_break(each, target) else Severity.NOTE,
                 path=each.dist_info,
                 distribution=each.name,
                 message=f"{each.version} takes the place of the runtime's, and the runtime's `{name}` ({version} when "
                 f"last seen) needs `{needed.text}`",
                 hint=f"add `{name}` to the requirements so that both are resolved together, or pin `{needed.text}`",
             )
+
+
+def _is_known_to_break(each: Distribution, target: Target) -> bool:
+    theirs = target.preinstalled.get(each.name)
+    if theirs is None or each.name not in _BREAKS_WHEN_NEWER | _BREAKS_WHEN_OLDER:
+        return False
+    return requirements.admits(f">{theirs}" if each.name in _BREAKS_WHEN_NEWER else f"<{theirs}", each.version)
 
 
 def _hidden_modules(subject: Subject) -> Iterator[Finding]:
