@@ -43,7 +43,7 @@ def one_elf(data: bytes) -> None:
     native = elf.read(io.BytesIO(data))
     if native is not None:
         assert elf.from_json(json.loads(json.dumps(elf.to_json(native)))) == native
-    for number, _ in enumerate(elf.symbols(io.BytesIO(data))):
+    for number, _ in enumerate(elf.symbol_table(io.BytesIO(data)) or ()):
         if number > 10_000:
             break
 

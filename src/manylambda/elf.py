@@ -246,13 +246,6 @@ def symbol_table(source: os.PathLike[str] | IO[bytes], *, relocations: bool = Fa
         return _symbol_table(stream, head, relocations=relocations)
 
 
-def symbols(source: os.PathLike[str] | IO[bytes]) -> Iterator[Symbol]:
-    """Yield the dynamic symbols of an ELF file; nothing where they cannot be read."""
-    table = symbol_table(source)
-    if table is not None:
-        yield from table
-
-
 @contextmanager
 def _seekable(source: os.PathLike[str] | IO[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
     if isinstance(source, os.PathLike):

@@ -166,11 +166,6 @@ def index_settings(source: Source, options: ResolveOptions, *, lines: Sequence[s
     return read_settings(source.project, environment)
 
 
-def index_client(source: Source, options: ResolveOptions) -> IndexClient:
-    """Give a client for the indexes of a source, to explain and to plan with; close it after use."""
-    return _client(index_settings(source, options), options)
-
-
 def uv_platform(target: Target) -> str:
     """Give the value of uv's `--python-platform` at or next above the target's glibc."""
     minor = next((minor for minor in UV_GLIBC if minor >= target.glibc.minor), UV_GLIBC[-1])

@@ -326,11 +326,6 @@ def prepare(
     return ContainerEngine(found, image, target, cache=cache, is_bound=known["bound"])
 
 
-def has_image(program: Program, reference: str) -> bool:
-    """Whether the image is here already."""
-    return _inspect(program, reference) is not None
-
-
 def _inspect(program: Program, reference: str) -> dict[str, Any] | None:
     """Give `identity`, `machine` (`linux/arm64`) and `digest` of an image that is present."""
     answer = _call([program.path, "image", "inspect", reference], seconds=_ASK_SECONDS)
