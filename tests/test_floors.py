@@ -27,6 +27,7 @@ FLOORS: Final = {
     "elf": 1,
     "tree": 1,
     "fetch": 1,
+    "host": 1,
     "locks": 2,
     "linkage": 2,
     "archive": 2,
@@ -57,7 +58,7 @@ HOMES: Final = {
     "filelock": {"fetch", "wheels", "sdists", "image"},
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
     "uv": {"locks", "sdists"},
-    "subprocess": {"locks", "fetch", "sdists", "trial", "image"},  # fetch: the `keyring` program
+    "subprocess": {"locks", "fetch", "host", "sdists", "trial", "image"},  # fetch: the `keyring` program
 }
 
 SOURCE: Final = Path(manylambda.__file__).parent

@@ -10,6 +10,7 @@ import pytest
 
 from manylambda.errors import FetchError, TrialError
 from manylambda.fetch.cache import Cache
+from manylambda.host import containers
 from manylambda.target import Target
 from manylambda.trial.engines import choice, container
 from manylambda.trial.engines.choice import choose
@@ -18,7 +19,7 @@ from trial import hosts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from manylambda.trial.model import Unusable
+    from manylambda.host.model import Unusable
 
 HERE = Target.parse("python{}.{}-{}".format(*sys.version_info[:2], {"amd64": "x86_64", "arm64": "arm64"}[hosts.NATIVE]))
 
@@ -58,7 +59,7 @@ class Told:
 def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
     found = Outside()
     monkeypatch.setattr(
-        container, "find_program", lambda *_: container.Program("podman", "/bin/podman", "5", hosts.NATIVE)
+        containers, "find_program", lambda *_: containers.Program("podman", "/bin/podman", "5", hosts.NATIVE)
     )
     monkeypatch.setattr(container, "prepare", found.prepare)
     monkeypatch.setattr(choice, "_root", found.root)

@@ -12,11 +12,11 @@ import pytest
 
 from manylambda.errors import RequestError, TrialError
 from manylambda.fetch.cache import Cache
+from manylambda.host.interpreters import find_interpreter
+from manylambda.host.model import Unusable
 from manylambda.target import Target
-from manylambda.trial.engines import container, system
+from manylambda.trial.engines import container
 from manylambda.trial.engines.choice import choose
-from manylambda.trial.engines.interpreter import find_interpreter
-from manylambda.trial.model import Unusable
 from trial import containers, hosts
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_where_nothing_can_be_used_all_the_ways_are_told(cache: Cache, monkeypat
     monkeypatch.setenv("PYENV_ROOT", "/nonexistent")
     monkeypatch.setenv("HOME", "/nonexistent")
     target = Target.parse("python3.14-x86_64")
-    if not isinstance(find_interpreter(target), Unusable):
+    if not isinstance(find_interpreter(target.python, machine=target.machine), Unusable):
         pytest.skip("this host has a CPython 3.14")
     with pytest.raises(TrialError) as raised:
         choose(target, offline=True, cache=cache)
@@ -171,26 +171,3 @@ def test_wishes_that_exclude_each_other_are_refused(cache: Cache, wish: dict[str
     with pytest.raises(RequestError) as raised:
         choose(NATIVE, cache=cache, **wish)
     assert raised.value.message == message
-
-
-@pytest.mark.parametrize(
-    ("release", "command"),
-    [
-        ({"ID": "debian"}, "apt-get install podman"),
-        ({"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}, "apt-get install podman"),
-        ({"ID": "rocky", "ID_LIKE": "rhel centos fedora"}, "dnf install podman"),
-        ({"ID": "amzn", "ID_LIKE": "fedora"}, "dnf install podman"),
-        ({"ID": "alpine"}, "apk add podman"),
-        ({"ID": "manjaro", "ID_LIKE": "arch"}, "pacman -S podman"),
-        ({"ID": "opensuse-tumbleweed", "ID_LIKE": "opensuse suse"}, "zypper install podman"),
-        ({"ID": "nixos"}, None),
-    ],
-)
-def test_each_linux_is_told_its_own_command(release: dict[str, str], command: str | None) -> None:
-    assert system.install("podman", system="linux", release=release) == command
-
-
-def test_other_systems_are_told_theirs() -> None:
-    assert system.install("podman", system="darwin") == "brew install podman && podman machine init --now"
-    assert system.install("podman", system="win32") == "winget install RedHat.Podman, then podman machine init --now"
-    assert system.install("bubblewrap", system="darwin") is None

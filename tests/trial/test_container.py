@@ -15,9 +15,10 @@ import pytest
 
 from manylambda.errors import TrialError
 from manylambda.fetch.cache import Cache
+from manylambda.host.containers import Program, find_program
 from manylambda.target import Target
 from manylambda.trial.engines import container
-from manylambda.trial.model import Completed, Limits, Mounts, Unusable
+from manylambda.trial.model import Completed, Limits, Mounts
 from trial import containers, hosts
 
 if TYPE_CHECKING:
@@ -329,8 +330,8 @@ def test_the_docker_client_works_as_well(
         for key, value in variables.items():
             monkeypatch.setenv(key, value)
         monkeypatch.setenv("HTTP_PROXY", "http://user:secret@localhost:1")
-        program = container.find_program(("docker",))
-        assert isinstance(program, container.Program)
+        program = find_program(("docker",))
+        assert isinstance(program, Program)
         found = container.prepare(NATIVE, reference=name, program=program, cache=kept)
         assert isinstance(found, container.ContainerEngine)
         assert found.label.startswith("docker ")
@@ -342,26 +343,6 @@ def test_the_docker_client_works_as_well(
         assert (completed.status, completed.log, heard) == (0, "", ["job 993 False ['app.py']"])
         assert run("import time; time.sleep(60)", seconds=0.5)[0].timed_out
     assert_gone()
-
-
-def test_a_client_without_its_engine_is_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "docker").write_text(
-        "#!/bin/sh\necho 28.1.0\necho 'Cannot connect to the Docker daemon.' >&2\nexit 1\n"
-    )
-    (tmp_path / "docker").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = container.find_program()
-    assert isinstance(found, Unusable)
-    assert found.reason == "`docker` is there, but not its engine: Cannot connect to the Docker daemon"
-    assert found.hint is not None
-    assert found.hint.startswith("start it, or install podman")
-
-
-def test_without_a_program_there_is_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = container.find_program()
-    assert isinstance(found, Unusable)
-    assert found.reason == "no podman, docker, finch or nerdctl on the path"
 
 
 def test_the_base_image_is_that_of_the_runtime_and_its_architecture() -> None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manylambda.errors import TrialError
+from manylambda.host.interpreters import Interpreter, find_interpreter
+from manylambda.host.model import Unusable
 from manylambda.target import Target
 from manylambda.trial.engines import interpreter
-from manylambda.trial.engines.interpreter import Interpreter, InterpreterEngine
-from manylambda.trial.model import Completed, Limits, Mounts, Unusable
+from manylambda.trial.engines.interpreter import InterpreterEngine
+from manylambda.trial.model import Completed, Limits, Mounts
 from trial import hosts
 from trial.local import pythons
 
@@ -30,7 +32,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is 
 
 
 def here() -> Interpreter:
-    found = interpreter.find_interpreter(HERE)
+    found = find_interpreter(HERE.python, machine=HERE.machine)
     assert isinstance(found, Interpreter)
     return found
 
@@ -88,7 +90,7 @@ def run(request: pytest.FixtureRequest) -> Runner:
 def test_each_python_of_this_host_is_found_and_runs(minor: str, program: str, task: Path) -> None:
     hosts.needs("bwrap")
     target = Target.parse(f"python{minor}-{MACHINE}")
-    found = interpreter.find_interpreter(target)
+    found = find_interpreter(target.python, machine=target.machine)
     assert isinstance(found, Interpreter)
     assert found.minor == target.python
     for sandbox in (interpreter.find_sandbox(found), None):
@@ -98,52 +100,6 @@ def test_each_python_of_this_host_is_found_and_runs(minor: str, program: str, ta
         completed, heard = runner("import sys, ssl, ctypes; print('%d.%d' % sys.version_info[:2])")
         runner.session.close()
         assert (completed.status, completed.log, heard) == (0, "", [minor])
-
-
-def test_a_host_without_the_minor_version_says_how_to_get_it(tmp_path: Path) -> None:
-    found = interpreter.find_interpreter(Target.parse("python3.14-arm64"), environment={"PATH": str(tmp_path)})
-    if isinstance(found, Interpreter):  # it is this one, or uv has it
-        assert found.minor == (3, 14)
-        return
-    assert found == Unusable(
-        "interpreter", "no CPython 3.14 on this host", "`--download-python`, or `uv python install 3.14`"
-    )
-
-
-@pytest.mark.skipif(os.name != "posix", reason="the stand-ins are shell scripts")
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"implementation": "PyPy"}, "is PyPy"),
-        ({"threads": True}, "is free-threaded, and Lambda's is not"),
-        ({"debug": True}, "is a debug build, and Lambda's is not"),
-        ({"minor": []}, "does not say what it is"),
-        (None, "does not start"),
-    ],
-)
-def test_a_python_that_is_not_the_runtimes_is_not_taken(
-    tmp_path: Path, change: dict[str, object] | None, reason: str
-) -> None:
-    said = {
-        "program": "/p",
-        "version": "3.14.0",
-        "minor": [3, 14],
-        "machine": "x86_64",
-        "system": "linux",
-        "implementation": "CPython",
-        "threads": False,
-        "debug": False,
-        "libc": "",
-        "prefixes": [],
-        "site": [],
-    }
-    program = tmp_path / "python3.14"
-    said.update(change or {})
-    program.write_text("#!/bin/sh\n" + (f"echo '{json.dumps(said)}'\n" if change else "exit 127\n"))
-    program.chmod(0o755)
-    found = interpreter.ask([str(program)], (3, 14))
-    assert isinstance(found, interpreter._Refused)
-    assert found == (str(program), reason)
 
 
 def test_on_a_python_of_another_machine_native_modules_are_not_tried() -> None:
@@ -271,15 +227,17 @@ def test_a_download_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
     monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", "http://127.0.0.1:1")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    missing = Unusable("interpreter", "no CPython 3.14 on this host", "`--download-python`")
+    monkeypatch.setattr(interpreter, "find_interpreter", lambda minor, machine: missing)
     with pytest.raises(TrialError) as raised:
-        interpreter.download_interpreter(Target.parse("python3.14-x86_64"))
+        interpreter.prepare(Target.parse("python3.14-x86_64"), download=True)
     assert raised.value.message.startswith("uv cannot download CPython 3.14: ")
     assert raised.value.hint == "install it as this system does, or use another engine"
 
 
 def test_offline_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Unusable("interpreter", "no CPython 3.14 on this host", "`--download-python`")
-    monkeypatch.setattr(interpreter, "find_interpreter", lambda target: missing)
+    monkeypatch.setattr(interpreter, "find_interpreter", lambda minor, machine: missing)
     found = interpreter.prepare(HERE, download=True, offline=True)
     assert found == Unusable(
         "interpreter", "no CPython 3.14 on this host, and `--offline` forbids downloading one", None

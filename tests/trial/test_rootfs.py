@@ -24,8 +24,8 @@ import manylambda
 from image.saved import FOLDER, Hard, Link, layer, layout
 from manylambda.errors import RequestError, TrialError, UnsafeArchive
 from manylambda.fetch.cache import Cache
+from manylambda.host.install import install
 from manylambda.target import Target
-from manylambda.trial.engines.system import install
 from trial import hosts
 
 if TYPE_CHECKING:
@@ -728,8 +728,8 @@ def test_a_program_that_an_emulated_one_starts_is_not_emulated(emulated: RootfsE
 
 
 def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manylambda.host.model import Unusable
     from manylambda.trial.engines import rootfs
-    from manylambda.trial.model import Unusable
 
     hosts.needs("bwrap")
     bubblewrap = shutil.which("bwrap")
@@ -762,8 +762,8 @@ def test_what_is_missing_is_named_with_where_to_get_it(tmp_path: Path, monkeypat
 def test_why_namespaces_cannot_be_made_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, hint: str
 ) -> None:
+    from manylambda.host.model import Unusable
     from manylambda.trial.engines import rootfs
-    from manylambda.trial.model import Unusable
 
     (tmp_path / "bwrap").write_text(f"#!/bin/sh\necho 'bwrap: {words}' >&2; exit 1\n")
     (tmp_path / "bwrap").chmod(0o755)

@@ -103,7 +103,7 @@ def trial(
     `path` is whatever `audit` takes. Raises `TrialError` where no engine can be used, and the errors of opening the
     package; what fails inside is part of the result.
     """
-    from manylambda.trial.engines import folders
+    from manylambda.host import folders
     from manylambda.trial.engines.choice import choose
 
     request = request or Request()

@@ -144,16 +144,6 @@ class Engine(Protocol):
         """Make an environment of the folders; raises `TrialError` with a hint when it cannot be made."""
 
 
-class Unusable(NamedTuple):
-    """Why an engine cannot be used on this host, and how to get it."""
-
-    name: str
-    reason: str
-    """`no podman, docker or finch on the path`."""
-    hint: str | None
-    """`apt-get install podman`, as it is done on this system."""
-
-
 class Outcome(Enum):
     """What became of one module."""
 

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from manylambda.errors import FetchError, ManylambdaError, RequestError, TrialError
+from manylambda.host.install import install
+from manylambda.host.model import Unusable
 from manylambda.progress import SILENT
-from manylambda.trial.engines.system import install
-from manylambda.trial.model import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,8 @@ def choose(
     is_sure = engine != "auto" or image is not None
 
     def container() -> Found:
-        from manylambda.trial.engines.container import PullFailed, find_program, prepare
+        from manylambda.host.containers import find_program
+        from manylambda.trial.engines.container import PullFailed, prepare
 
         program = find_program()
         if isinstance(program, Unusable):
@@ -158,7 +159,7 @@ def _wanted(rootfs: Path | None, image: str | None) -> tuple[str, ...]:
     if image is None:
         return ENGINES
     # What a user names is never silently replaced: pulling it ourselves is for hosts that have no container program.
-    from manylambda.trial.engines.container import find_program
+    from manylambda.host.containers import find_program
 
     return ENGINES[:2] if isinstance(find_program(), Unusable) else ENGINES[:1]
 

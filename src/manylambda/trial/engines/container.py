@@ -18,27 +18,26 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import TrialError
+from manylambda.host import containers
+from manylambda.host.containers import find_program
+from manylambda.host.install import install
+from manylambda.host.model import Unusable
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
-from manylambda.trial.engines.system import install
-from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Completed, Places, Proof, Unusable
+from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Completed, Places, Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from manylambda.fetch.cache import Cache
+    from manylambda.host.containers import PresentImage, Program
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.trial.model import Limits, Mounts
 
-PROGRAMS: Final = ("podman", "docker", "finch", "nerdctl")
-_ASK_SECONDS: Final = 20.0
-_PULL_SECONDS: Final = 1800.0
 _START_SECONDS: Final = 30.0
 """What starting and removing a container may take, beside the time of the process in it."""
-# Docker's and nerdctl's clients add these of their settings to every container, podman those of this host.
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _IDENTITY: Final = """
 import json, os, platform, sys, sysconfig
 print(json.dumps({
@@ -52,21 +51,6 @@ print(json.dumps({
     "runtime": os.path.exists("/var/runtime/bootstrap"),
 }))
 """
-
-
-class Program(NamedTuple):
-    """A container program that works: its engine has answered."""
-
-    name: str
-    path: str
-    version: str
-    architecture: str
-    """Of the machine that containers run on, as images name it: `amd64`, `arm64`."""
-
-    @property
-    def is_podman(self) -> bool:
-        """Whether it has podman's options rather than Docker's."""
-        return self.name == "podman"
 
 
 class Image(NamedTuple):
@@ -97,49 +81,6 @@ class PullFailed(TrialError):
     """The image is not here and could not be had."""
 
     code = "image-missing"
-
-
-def find_program(names: Sequence[str] = PROGRAMS) -> Program | Unusable:
-    """Give the first container program whose engine answers: a client without an engine is none."""
-    reasons = []
-    for name in names:
-        path = shutil.which(name)
-        if path is None:
-            continue
-        found = _ask(name, path)
-        if isinstance(found, Program):
-            return found
-        reasons.append(found)
-    if reasons:
-        return Unusable("container", "; ".join(reasons), f"start it, or {_get_podman()}")
-    return Unusable("container", "no podman, docker, finch or nerdctl on the path", _get_podman())
-
-
-def _get_podman() -> str:
-    command = install("podman")
-    return f"install podman: `{command}`" if command else "install podman"
-
-
-def _ask(name: str, path: str) -> Program | str:
-    if name == "podman":
-        command = [path, "info", "--format", "{{.Version.Version}} {{.Host.Arch}}"]
-    else:
-        command = [path, "version", "--format", "{{.Server.Version}} {{.Server.Arch}}"]
-        if name in {"finch", "nerdctl"}:
-            command = [path, "info", "--format", "{{.ServerVersion}} {{.Architecture}}"]
-    try:
-        answer = _call(command, seconds=_ASK_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"`{name}` is there, and its engine does not answer in {_ASK_SECONDS:.0f} s"
-    except OSError as error:
-        return f"`{name}` cannot be started: {error.strerror}"
-    words = answer.stdout.split()
-    if answer.returncode or len(words) != 2:
-        return f"`{name}` is there, but not its engine: {_reason(answer)}"
-    return Program(name, path, words[0], _OCI.get(words[1], words[1]))
-
-
-_OCI: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def default_reference(target: Target) -> str:
@@ -256,7 +197,7 @@ class ContainerSession:
             completed = process.run(
                 command,
                 job=job,
-                environment=_client_environment(),
+                environment=containers.client_environment(),
                 seconds=limits.seconds + _START_SECONDS,
                 hear=hear,
                 mark=mark,
@@ -264,7 +205,7 @@ class ContainerSession:
                 folder=folder,
             )
         if completed.status in {125, 126} and completed.peak_memory is None and not completed.timed_out:
-            raise TrialError(f"{self._program.name} cannot run the container: {_last(completed.log)}")
+            raise TrialError(f"{self._program.name} cannot run the container: {containers.last_line(completed.log)}")
         return completed
 
     def close(self) -> None:
@@ -289,35 +230,39 @@ def prepare(
     if isinstance(found, Unusable):
         return found
     reference = reference or default_reference(target)
-    described = _inspect(found, reference)
-    if described is None or not _fits(described, target):
+    present = containers.inspect_image(found, reference)
+    if present is None or not _fits(present, target):
         if offline:
-            what = "is not here" if described is None else f"is for {described['machine']} here"
+            what = "is not here" if present is None else f"is for {present.machine} here"
             raise PullFailed(
                 f"the image `{reference}` {what}, and `--offline` forbids pulling it",
                 hint=f"{found.name} pull --platform linux/{target.architecture.oci} {reference}",
             )
-        if described is None or not reference.startswith("localhost/"):
-            _pull(found, reference, target, progress, is_there=described is not None)
-            described = _inspect(found, reference)
-    if described is None:
+        if present is None or not reference.startswith("localhost/"):
+            failed = containers.pull_image(found, reference, target.architecture.oci, progress=progress)
+            if failed is not None and failed.is_late:
+                raise PullFailed(failed.reason)
+            # What is here, and was not replaced, is told below.
+            if failed is not None and present is None:
+                raise PullFailed(failed.reason, hint="name an image that is here with `--image`, or use another engine")
+            present = containers.inspect_image(found, reference)
+    if present is None:
         raise PullFailed(f"`{found.name}` pulled `{reference}`, and does not know it")
-    if not _fits(described, target):
+    if not _fits(present, target):
         raise TrialError(
-            f"the image `{reference}` is for {described['machine']}, "
-            f"and {target} needs linux/{target.architecture.oci}",
+            f"the image `{reference}` is for {present.machine}, and {target} needs linux/{target.architecture.oci}",
             hint="name an image of that machine with `--image`, or try the target of this one",
         )
 
-    key = f"{found.name} {found.version} {described['identity']} {target}"
+    key = f"{found.name} {found.version} {present.identity} {target}"
     known = cache.read_facts("trial-images", 1, key)
     if not isinstance(known, dict):
-        known = _look(found, described["identity"], reference, target)
+        known = _look(found, present.identity, reference, target)
         cache.write_facts("trial-images", 1, key, known)
     image = Image(
         reference,
-        described["identity"],
-        described["digest"],
+        present.identity,
+        present.digest,
         known["program"],
         known["version"],
         known["libc"],
@@ -326,51 +271,8 @@ def prepare(
     return ContainerEngine(found, image, target, cache=cache, is_bound=known["bound"])
 
 
-def _inspect(program: Program, reference: str) -> dict[str, Any] | None:
-    """Give `identity`, `machine` (`linux/arm64`) and `digest` of an image that is present."""
-    answer = _call([program.path, "image", "inspect", reference], seconds=_ASK_SECONDS)
-    try:
-        (one, *_) = json.loads(answer.stdout)
-        identity, machine = one["Id"], f"{one['Os']}/{one['Architecture']}"
-        digests = one.get("RepoDigests") or []
-    except (ValueError, KeyError, TypeError):
-        return None
-    named, _, pinned = reference.partition("@")
-    repository = named if ":" not in named.rpartition("/")[2] else named.rpartition(":")[0]
-    # An image that was only imported or built has a digest that no registry knows.
-    own = [digest.rpartition("@")[2] for digest in digests if digest.rpartition("@")[0].endswith(repository)]
-    is_local = repository.startswith("localhost/")
-    digest = pinned or (own[0] if own and not is_local else None)
-    return {"identity": identity, "machine": machine, "digest": digest}
-
-
-def _fits(described: Mapping[str, Any], target: Target) -> bool:
-    return bool(described["machine"] == f"linux/{target.architecture.oci}")
-
-
-def _pull(program: Program, reference: str, target: Target, progress: Progress, *, is_there: bool) -> None:
-    platform_name = f"linux/{target.architecture.oci}"
-    command = [program.path, "pull", "--platform", platform_name]
-    progress.info(f"pulling `{reference}` with {program.name}")
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    try:
-        if is_terminal:
-            # The client draws its own progress: Docker's on standard output, which is not ours to write to.
-            answer = subprocess.run(
-                [*command, reference], check=False, timeout=_PULL_SECONDS, stdin=subprocess.DEVNULL, stdout=2, text=True
-            )
-            reason = "see above"
-        else:
-            answer = process.ask([*command, "--quiet", reference], seconds=_PULL_SECONDS)
-            # Only what went wrong in the end: `lookup public.ecr.aws: no such host`.
-            reason = ": ".join(_reason(answer).split(": ")[-2:])
-    except subprocess.TimeoutExpired:
-        raise PullFailed(f"pulling `{reference}` took more than {_PULL_SECONDS / 60:.0f} minutes") from None
-    if answer.returncode and not is_there:
-        raise PullFailed(
-            f"`{program.name}` cannot pull `{reference}`: {reason}",
-            hint="name an image that is here with `--image`, or use another engine",
-        )
+def _fits(present: PresentImage, target: Target) -> bool:
+    return present.machine == f"linux/{target.architecture.oci}"
 
 
 def _look(program: Program, identity: str, reference: str, target: Target) -> dict[str, Any]:
@@ -390,7 +292,7 @@ def _look(program: Program, identity: str, reference: str, target: Target) -> di
                 )
             # Of a program that is not there podman's service says only "received 409", so that the others are tried.
             if answer.returncode != 127 and not _is_absent(answer):
-                failure = _reason(answer)
+                failure = containers.failure(answer)
             continue
         try:
             found = json.loads(answer.stdout)
@@ -435,7 +337,7 @@ def _try(
         limits=Limits() if is_bound else None,
     )
     try:
-        return _call(command, seconds=60)
+        return containers.call(command, seconds=60)
     except subprocess.TimeoutExpired:
         _remove(program, name)
         raise TrialError(f"`{program.name}` does not start a container in 60 s") from None
@@ -482,7 +384,7 @@ def _run_command(
         # Lambda has no shared memory: what needs it must fail here too.
         command += ["--tmpfs", "/dev/shm:ro,size=4k"]  # noqa: S108
     else:
-        command += [word for proxy in _PROXIES for word in ("-e", proxy, "-e", proxy.lower())]
+        command += [word for proxy in containers.PROXIES for word in ("-e", proxy, "-e", proxy.lower())]
         command += ["--log-driver=none"]
     if os.path.exists("/sys/fs/selinux/enforce"):  # noqa: PTH110
         # Relabelling (`:z`) would change the user's files.
@@ -504,26 +406,7 @@ def _remove(program: Program, name: str) -> None:
     """End a container and remove it, should it still be there."""
     at_once = ["--time", "0"] if program.is_podman else []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        _call([program.path, "rm", "--force", *at_once, name], seconds=_START_SECONDS)
-
-
-def _client_environment() -> dict[str, str]:
-    """Give the environment of the client, without what it would hand on."""
-    names = {*_PROXIES, *(proxy.lower() for proxy in _PROXIES)}
-    return {key: value for key, value in os.environ.items() if key not in names}
-
-
-def _call(command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
-    return process.ask(command, seconds=seconds, environment=_client_environment())
-
-
-def _reason(answer: subprocess.CompletedProcess[str]) -> str:
-    return _last(answer.stderr) or f"exit status {answer.returncode}"
-
-
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Run '")]
-    return lines[-1].removeprefix("Error: ").removesuffix(".") if lines else ""
+        containers.call([program.path, "rm", "--force", *at_once, name], seconds=_START_SECONDS)
 
 
 def _scripts(cache: Cache) -> Path:

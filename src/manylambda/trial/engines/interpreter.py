@@ -9,236 +9,34 @@ Native modules of another machine cannot be loaded, and the caller must not say 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import TrialError
+from manylambda.host.folders import Folder
+from manylambda.host.interpreters import download_interpreter, find_interpreter
+from manylambda.host.model import Unusable
+from manylambda.host.process import ask
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
-from manylambda.trial.engines.folders import Folder
-from manylambda.trial.model import PLACES, USER, Completed, Places, Proof, Unusable
+from manylambda.trial.model import PLACES, USER, Completed, Places, Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from manylambda.fetch.cache import Cache
+    from manylambda.host.interpreters import Interpreter
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.trial.model import Limits, Mounts
 
 _ASK_SECONDS: Final = 20.0
-_DOWNLOAD_SECONDS: Final = 600.0
 _GRACE: Final = 5.0
 """Seconds after which what `first.py` should have ended is ended from outside."""
-_IDENTITY: Final = """
-import importlib.util, json, os, platform, site, sys, sysconfig
-def folders():
-    found = set(sysconfig.get_paths().get(key) for key in ("purelib", "platlib"))
-    try:
-        found.update(site.getsitepackages())
-    except Exception:
-        pass
-    return sorted(path for path in found if path and os.path.isdir(path))
-print(json.dumps({
-    "program": getattr(sys, "_base_executable", None) or sys.executable,
-    "version": platform.python_version(),
-    "minor": sys.version_info[:2],
-    "machine": platform.machine(),
-    "system": sys.platform,
-    "implementation": platform.python_implementation(),
-    "threads": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "debug": hasattr(sys, "gettotalrefcount"),
-    "libc": " ".join(platform.libc_ver()) if sys.platform == "linux" else "",
-    "prefixes": sorted({os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}),
-    "site": folders(),
-    "magic": importlib.util.MAGIC_NUMBER.hex(),
-    "tag": sys.implementation.cache_tag,
-    "library": os.path.dirname(os.__file__),
-}))
-"""
-_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
-
-
-class Interpreter(NamedTuple):
-    """A CPython of this host, as it describes itself."""
-
-    program: str
-    version: str
-    minor: tuple[int, int]
-    machine: str
-    """In the words of wheel tags: `x86_64`, `aarch64`."""
-    system: str
-    """`linux`, `darwin`, `win32`."""
-    libc: str
-    """`glibc 2.36`; empty where it has none of GNU."""
-    prefixes: tuple[str, ...]
-    site: tuple[str, ...]
-    """Where the host's own distributions lie, which must not be seen."""
-    magic: str
-    """Of its bytecode, as hex."""
-    tag: str
-    """In names of bytecode: `cpython-313`."""
-    library: str
-    """Where its standard library is."""
-
-
-class _Refused(NamedTuple):
-    program: str
-    reason: str
-
-
-def find_interpreter(target: Target, *, environment: Mapping[str, str] | None = None) -> Interpreter | Unusable:
-    """Give a CPython of the target's minor version, its machine before any other.
-
-    Asked in turn: this interpreter, the path, pyenv, the `py` launcher of Windows, what uv has installed.
-    """
-    environment = os.environ if environment is None else environment
-    fitting: list[Interpreter] = []
-    refused: list[_Refused] = []
-    for command in _candidates(target.python, environment):
-        found = ask(command, target.python)
-        if isinstance(found, Interpreter):
-            if found.system == "linux" and found.machine == target.machine:
-                return found
-            fitting.append(found)
-        elif found is not None:
-            refused.append(found)
-    if fitting:
-        return fitting[0]
-    minor = "{}.{}".format(*target.python)
-    reason = f"no CPython {minor} on this host"
-    if refused:
-        reason += ": " + "; ".join(f"`{one.program}` {one.reason}" for one in refused[:3])
-    return Unusable("interpreter", reason, f"`--download-python`, or `uv python install {minor}`")
-
-
-def _candidates(minor: tuple[int, int], environment: Mapping[str, str]) -> Iterator[list[str]]:
-    major_minor = "{}.{}".format(*minor)
-    seen: set[str] = set()
-
-    def fresh(path: str | None) -> list[list[str]]:
-        if not path or not Path(path).is_file() or path in seen:
-            return []
-        seen.add(path)
-        return [[path]]
-
-    if sys.version_info[:2] == minor:
-        yield from fresh(getattr(sys, "_base_executable", None) or sys.executable)
-    path = environment.get("PATH", "")
-    yield from fresh(shutil.which(f"python{major_minor}", path=path))
-    roots = [environment.get("PYENV_ROOT", ""), str(Path(environment.get("HOME", "")) / ".pyenv")]
-    for root in dict.fromkeys(root for root in roots if root):
-        with contextlib.suppress(OSError):
-            folders = sorted(Path(root, "versions").glob(f"{major_minor}.*"), key=_patch, reverse=True)
-            for folder in folders:
-                if folder.name.removeprefix(f"{major_minor}.").isdigit():
-                    yield from fresh(str(folder / "bin" / f"python{major_minor}"))
-    if sys.platform == "win32" and (launcher := shutil.which("py", path=path)):
-        yield [launcher, f"-{major_minor}"]
-    for name in ("python3", "python"):
-        yield from fresh(shutil.which(name, path=path))
-    yield from fresh(_of_uv(major_minor, path, environment))
-
-
-def _patch(folder: Path) -> tuple[int, ...]:
-    return tuple(int(word) for word in folder.name.split(".") if word.isdigit())
-
-
-def _of_uv(minor: str, path: str, environment: Mapping[str, str]) -> str | None:
-    program = _uv_program(path)
-    if program is None:
-        return None
-    # Only what uv itself installed: what else it finds was asked above.
-    command = [
-        program,
-        "python",
-        "find",
-        "--no-python-downloads",
-        "--no-project",
-        "--managed-python",
-        f"cpython-{minor}",
-    ]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        answer = process.ask(command, seconds=_ASK_SECONDS, environment=environment)
-        if answer.returncode == 0:
-            return answer.stdout.strip()
-    return None
-
-
-def _uv_program(path: str) -> str | None:
-    # manylambda brings uv; its programs lie beside those of the environment that manylambda is installed in.
-    return shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv", path=path)
-
-
-def ask(command: Sequence[str], minor: tuple[int, int]) -> Interpreter | _Refused | None:
-    """Give what a Python says of itself, or why it is not taken; None when it is only of another minor version."""
-    try:
-        answer = process.ask([*command, "-I", "-c", _IDENTITY], seconds=_ASK_SECONDS)
-        if answer.returncode:
-            return _Refused(command[0], "does not start")
-        found: dict[str, Any] = json.loads(answer.stdout)
-        theirs = (int(found["minor"][0]), int(found["minor"][1]))
-        if theirs != minor:
-            return None
-        if found["implementation"] != "CPython":
-            return _Refused(command[0], f"is {found['implementation']}")
-        if found["threads"]:
-            return _Refused(command[0], "is free-threaded, and Lambda's is not")
-        if found["debug"]:
-            return _Refused(command[0], "is a debug build, and Lambda's is not")
-        machine = str(found["machine"]).lower()
-        return Interpreter(
-            str(found["program"]),
-            str(found["version"]),
-            theirs,
-            _MACHINES.get(machine, machine),
-            str(found["system"]),
-            str(found["libc"]),
-            tuple(map(str, found["prefixes"])),
-            tuple(map(str, found["site"])),
-            str(found["magic"]),
-            str(found["tag"]),
-            str(found["library"]),
-        )
-    except subprocess.TimeoutExpired:
-        return _Refused(command[0], f"does not answer in {_ASK_SECONDS:.0f} s")
-    except OSError as error:
-        return _Refused(command[0], f"cannot be started: {error.strerror}")
-    except (ValueError, KeyError, TypeError, IndexError):
-        return _Refused(command[0], "does not say what it is")
-
-
-def download_interpreter(target: Target, *, progress: Progress = SILENT) -> Interpreter:
-    """Let uv download a CPython of the minor version; raises TrialError with uv's reason."""
-    minor = "{}.{}".format(*target.python)
-    program = _uv_program(os.environ.get("PATH", ""))
-    if program is None:
-        raise TrialError(f"no uv to download CPython {minor} with", hint="install uv")
-    progress.info(f"downloading CPython {minor} with uv")
-    try:
-        answer = process.ask(
-            [program, "python", "install", "--color", "never", f"cpython-{minor}"], seconds=_DOWNLOAD_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TrialError(f"uv cannot download CPython {minor}: {error}") from error
-    if answer.returncode:
-        lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
-        reason = " ".join(line.removeprefix("Caused by: ").removeprefix("error: ") for line in lines[:1] + lines[-1:])
-        raise TrialError(
-            f"uv cannot download CPython {minor}: {reason or answer.returncode}",
-            hint="install it as this system does, or use another engine",
-        )
-    path = _of_uv(minor, os.environ.get("PATH", ""), os.environ)
-    found = ask([path], target.python) if path else None
-    if not isinstance(found, Interpreter):
-        raise TrialError(f"uv has downloaded CPython {minor}, and does not find it")
-    return found
 
 
 def find_sandbox(interpreter: Interpreter) -> str | None:
@@ -248,7 +46,7 @@ def find_sandbox(interpreter: Interpreter) -> str | None:
         return None
     command = [program, *_options(interpreter, (), {}), interpreter.program, "-I", "-S", "-c", "print(1)"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if process.ask(command, seconds=_ASK_SECONDS).stdout.strip() == "1":
+        if ask(command, seconds=_ASK_SECONDS).stdout.strip() == "1":
             return program
     return None
 
@@ -265,13 +63,15 @@ def prepare(
 
     With `download` one is downloaded when there is none; TrialError when that fails.
     """
-    found = find_interpreter(target)
+    found = find_interpreter(target.python, machine=target.machine)
     if isinstance(found, Unusable):
         if not download:
             return found
         if offline:
             return found._replace(hint=None, reason=f"{found.reason}, and `--offline` forbids downloading one")
-        found = download_interpreter(target, progress=progress)
+        found = download_interpreter(target.python, progress=progress)
+        if isinstance(found, Unusable):
+            raise TrialError(found.reason, hint=found.hint)
     return InterpreterEngine(found, target, sandbox=find_sandbox(found), cache=cache, progress=progress)
 
 

@@ -9,13 +9,12 @@ import contextlib
 import os
 import queue
 import secrets
-import signal
 import subprocess
-import sys
 import threading
 import time
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
+from manylambda.host.process import kill_group
 from manylambda.trial.engines.output import CHUNK, Lines, Tail, too_many
 from manylambda.trial.model import Completed
 
@@ -107,12 +106,12 @@ def run(
             if gone is None and process.poll() is not None:
                 # Children that it left behind may hold its output open.
                 gone = now
-                _kill_group(process)
+                kill_group(process)
             if gone is None and now >= deadline:
                 is_late, gone = True, now
                 if kill is not None:
                     kill()
-                _kill_group(process)
+                kill_group(process)
             if gone is not None and now >= gone + _GRACE:
                 break
             try:
@@ -140,7 +139,7 @@ def run(
         raise
     finally:
         over.set()
-        _kill_group(process)
+        kill_group(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
         threads[2].join(_GRACE / 2)
@@ -177,39 +176,6 @@ def _completed(
         or (has_mark and not ended and not is_late and status in (137, -9)),
         peak_memory=ended.get("peak_memory"),
     )
-
-
-def ask(
-    command: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a program that is no package's and give what it answers; `environment` is this process's where None.
-
-    Raises OSError when it cannot be started, `subprocess.TimeoutExpired` when it does not answer in time.
-    """
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=seconds,
-        env=environment,
-        encoding="utf-8",
-        errors="replace",
-    )
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all its children; it may be gone already, and its children not."""
-    if sys.platform == "win32":
-        if process.poll() is None:
-            with contextlib.suppress(OSError, subprocess.SubprocessError):
-                subprocess.run(
-                    ["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, timeout=10, check=False
-                )
-            process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _give(stream: IO[bytes], job: bytes) -> None:

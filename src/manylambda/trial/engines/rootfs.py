@@ -27,11 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import TrialError
+from manylambda.host import process
+from manylambda.host.folders import Folder
+from manylambda.host.install import install
+from manylambda.host.model import Unusable
 from manylambda.progress import SILENT
-from manylambda.trial.engines import bytecode, process, roots
-from manylambda.trial.engines.folders import Folder
-from manylambda.trial.engines.system import install
-from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Proof, Unusable
+from manylambda.trial.engines import bytecode, roots
+from manylambda.trial.model import OF_THE_IMAGE, PLACES, TEMPORARY_BYTES, USER, Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How a program is got on this system, for the hints of the engines."""
+"""How a program is got on this system, for hints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial leaves no folder behind: one that was killed has its folder removed by the next."""
+"""A run leaves no folder behind: one that was killed has its folder removed by the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manylambda.trial.engines.folders import Folder, folder
+from manylambda.host.folders import Folder, folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders"
 _HOLDS = """
 import sys
 from pathlib import Path
-from manylambda.trial.engines.folders import Folder
+from manylambda.host.folders import Folder
 held = Folder(sys.argv[1])
 (held.path / "task").mkdir()
 (held.path / "task" / "app.py").write_text("")

@@ -1,4 +1,4 @@
-"""Folders that a trial needs while it runs; those of a run that was killed are removed by the next one.
+"""Folders that a run needs, such as a trial; those of a run that was killed are removed by the next one.
 
 Whose run still goes on is told by a lock on the folder, which the kernel gives back when its holder ends in whatever
 way: a process id would be another's in a container that shares the room. The id in the name is for people.
