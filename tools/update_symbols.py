@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from manylambda import elf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 FOLDER: Final = Path(__file__).parents[1] / "src" / "manylambda" / "data" / "symbols"
 MIRROR: Final = "http://deb.debian.org/debian"
@@ -99,6 +99,11 @@ class Mirror:
 
     def libraries(self, package: Package) -> Iterator[tuple[str, bytes]]:
         """Yield the shared objects of a package: name, content."""
+        for path, content in self.files(package, lambda path: ".so" in PurePosixPath(path).name):
+            yield PurePosixPath(path).name, content
+
+    def files(self, package: Package, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """Yield the files of a package whose paths are wanted: path, content."""
         data = self._get(package.path)
         if hashlib.sha256(data).hexdigest() != package.sha256:
             raise SystemExit(f"{package.path} is not what the mirror's index says")
@@ -106,10 +111,10 @@ class Mirror:
             if name.startswith("data.tar"):
                 with tarfile.open(fileobj=io.BytesIO(member)) as archive:
                     for info in archive:
-                        if info.isfile() and ".so" in PurePosixPath(info.name).name:
+                        if info.isfile() and wanted(info.name):
                             content = archive.extractfile(info)
                             assert content is not None
-                            yield PurePosixPath(info.name).name, content.read()
+                            yield info.name, content.read()
 
     def _get(self, path: str) -> bytes:
         kept = self._keep / path.replace("/", "_")
