@@ -58,6 +58,7 @@ HOMES: Final = {
     "filelock": {"fetch", "wheels", "sdists", "image"},
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
     "uv": {"locks", "sdists"},
+    "pyproject_hooks": {"sdists"},
     "subprocess": {"locks", "fetch", "host", "sdists", "trial", "image"},  # fetch: the `keyring` program
 }
 
@@ -189,13 +190,13 @@ def test_a_third_party_has_one_home(party: str) -> None:
 
 @pytest.mark.parametrize("name", ["print", "input", "exit", "sys.exit", "os._exit"])
 def test_the_library_neither_prints_nor_exits(name: str) -> None:
-    # What lies in `trial.inside` is no part of the library: programs that run in an execution environment.
-    library = {module: source for module, source in sources().items() if ".trial.inside." not in module}
+    # What lies in `inside` is no part of the library: programs that run in an execution or build environment.
+    library = {module: source for module, source in sources().items() if ".inside." not in module}
     assert [place for place in calls(library, name) if room(place.split(":")[0]) not in {"cli", "__main__"}] == []
 
 
 def test_what_runs_inside_knows_nothing_of_ours() -> None:
-    inside = {module: source for module, source in sources().items() if ".trial.inside." in module}
+    inside = {module: source for module, source in sources().items() if ".inside." in module}
     assert inside
     assert [name for _, _, name in imports(inside) if name.startswith("manylambda")] == []
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from manylambda.audits.findings import Ignore
     from manylambda.locks.model import ResolveOptions
+    from manylambda.locks.settings import IndexSettings
+    from manylambda.sdists.model import BuildSettings
 
 PREFIX: Final = "MANYLAMBDA_"
 _OTHER_VARIABLES: Final = frozenset({"MANYLAMBDA_CACHE_DIR"})
@@ -265,6 +267,12 @@ class Settings:
     files: FileRules = field(default_factory=FileRules)
     file: Path | None = None
     """Where settings were read from; None when no file has any."""
+
+    def build_settings(self, indexes: IndexSettings) -> BuildSettings:
+        """Return what the room of source distributions is told; `indexes` are where build requirements come from."""
+        from manylambda.sdists.model import BuildSettings
+
+        return BuildSettings(offline=self.offline, indexes=indexes)
 
     def resolve_options(self, environment: Mapping[str, str]) -> ResolveOptions:
         """Return what the lock room is told."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from manylambda import elf
+from manylambda.host.interpreters import find_interpreter
+from manylambda.host.model import Unusable
+from manylambda.target import GlibcVersion
 from product.loopback import sha256
 
 if TYPE_CHECKING:
@@ -25,6 +30,13 @@ def build_wheel(folder, settings=None, metadata=None):
     files = {{"{module}.py": Path("source.py").read_text()}}
     return make_wheel(Path(folder), "{name}", "{version}", files, tags=["{tag}"]).name
 """
+
+
+def needs_python(major: int, minor: int) -> pytest.MarkDecorator:
+    """Skip a test where this host has no CPython of a minor version with its headers."""
+    found = find_interpreter((major, minor))
+    is_there = not isinstance(found, Unusable) and (Path(found.include) / "Python.h").is_file()
+    return pytest.mark.skipif(not is_there, reason=f"no CPython {major}.{minor} with headers on this host")
 
 
 def source_tree(folder: Path, name: str, version: str = "1.0", *, tag: str = "py3-none-any") -> Path:
@@ -100,26 +112,94 @@ def test_a_wheel_is_preferred_to_an_allowed_source_distribution(run: Run, index:
     assert [one["file"] for one in made["distributions"]] == [wheel.name]
 
 
-def test_what_was_compiled_for_the_host_is_refused_even_when_allowed(run: Run, index: Index, project: Path) -> None:
-    """E1 of the survey: five builders shipped it."""
-    sdist(index, "glibctrap", tag="cp311-cp311-linux_x86_64")
-    ran = run(
-        "build",
-        project,
-        "-t",
-        "python3.11-x86_64",
-        "--allow-sdist",
-        "glibctrap",
-        "-r",
-        "-",
-        status=5,
-        stdin="glibctrap",
-    )
+NATIVE_BACKEND = """\
+import subprocess, sysconfig
+from pathlib import Path
+from wheel_factory import make_wheel
+
+def build_wheel(folder, settings=None, metadata=None):
+    module = "glibctrap" + sysconfig.get_config_var("EXT_SUFFIX")
+    compiler = ["{compiler}", "-shared", "-fPIC", "-I" + sysconfig.get_path("include")]
+    subprocess.run([*compiler, "glibctrap.c", "-o", module, "-ldl", "-lpthread"], check=True)
+    tag = "cp" + sysconfig.get_config_var("py_version_nodot")
+    system = sysconfig.get_platform().replace("-", "_")
+    files = {{module: Path(module).read_bytes()}}
+    return make_wheel(Path(folder), "glibctrap", "1.0", files, tags=[f"{{tag}}-{{tag}}-{{system}}"]).name
+"""
+# What became other symbols with glibc 2.33 and 2.34: `stat`, `dlopen`, `pthread_create`.
+GLIBC_TRAP = """\
+#include <Python.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+static void *run(void *told) { return told; }
+
+static PyObject *trap(PyObject *self, PyObject *none) {
+    struct stat found;
+    pthread_t thread;
+    long sum = stat("/", &found) + (dlopen("libm.so.6", RTLD_NOW) != NULL);
+    sum += pthread_create(&thread, NULL, run, NULL) + pthread_join(thread, NULL);
+    return PyLong_FromLong(sum);
+}
+
+static PyMethodDef methods[] = {{"trap", trap, METH_NOARGS, ""}, {NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "glibctrap", "", -1, methods};
+PyMODINIT_FUNC PyInit_glibctrap(void) { return PyModule_Create(&module); }
+"""
+
+
+def glibc_trap(index: Index, *, compiler: str = "cc") -> Path:
+    """Add a source distribution that compiles a C extension, without a build requirement."""
+    archive = sdist(index, "glibctrap")
+    tree = index.folder.parent / "trees" / "glibctrap-1.0"
+    (tree / "backend.py").write_text(NATIVE_BACKEND.format(compiler=compiler), encoding="utf-8")
+    (tree / "glibctrap.c").write_text(GLIBC_TRAP, encoding="utf-8")
+    (tree / "source.py").unlink()
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(tree, "glibctrap-1.0")
+    return archive
+
+
+def glibc_needs(artifact: Any) -> tuple[str, set[str]]:
+    """Give the machine and the versions of glibc that the extension of an artifact needs."""
+    with zipfile.ZipFile(artifact["path"]) as opened:
+        (module,) = [name for name in opened.namelist() if name.endswith(".so")]
+        native = elf.read(io.BytesIO(opened.read(module)))
+    assert isinstance(native, elf.ElfFile)
+    return native.machine, {version for needs in native.version_needs.values() for version in needs}
+
+
+@needs_python(3, 11)
+def test_the_same_source_is_compiled_for_the_glibc_of_each_target(run: Run, index: Index, project: Path) -> None:
+    """E1 of the survey: five builders shipped a binary of the host, which needs GLIBC_2.34, to a runtime with 2.26."""
+    glibc_trap(index)
+    flags = ("--allow-sdist", "glibctrap", "-r", "-", "--format", "json")
+    made = run("build", project, "-t", "python3.11-x86_64", *flags, stdin="glibctrap").artifact
+    assert [one["file"] for one in made["distributions"]] == ["glibctrap-1.0-cp311-cp311-manylinux_2_5_x86_64.whl"]
+    machine, versions = glibc_needs(made)
+    assert machine == "x86_64"
+    assert max(GlibcVersion.parse(one.removeprefix("GLIBC_").removesuffix(".5")) for one in versions) <= (2, 26)
+    assert not made["findings"]
+
+    other = run("build", project, "-t", "python3.11-arm64", *flags, stdin="glibctrap").artifact
+    assert glibc_needs(other)[0] == "aarch64"
+
+    again = run("build", project, "-t", "python3.11-x86_64", *flags, "-v", stdin="glibctrap")
+    assert again.artifact == made
+    assert "`glibctrap` is unchanged since it was built" in again.stderr
+
+
+@needs_python(3, 11)
+@pytest.mark.skipif(not Path("/usr/bin/gcc").exists(), reason="no compiler of this host to be misused")
+def test_a_build_that_calls_the_compiler_of_the_host_gets_that_of_the_target(
+    run: Run, index: Index, project: Path
+) -> None:
+    glibc_trap(index, compiler="/usr/bin/gcc")
+    flags = ("--allow-sdist", "all", "-r", "-", "--format", "json")
     assert (
-        "error: the build of `glibctrap` made `glibctrap-1.0-cp311-cp311-linux_x86_64.whl`, "
-        "which has code compiled for this machine\n"
-    ) in ran.stderr
-    assert not (project / "dist").exists()
+        glibc_needs(run("build", project, "-t", "python3.11-arm64", *flags, stdin="glibctrap").artifact)[0] == "aarch64"
+    )
 
 
 @pytest.mark.parametrize("member", ["../escaped.py", "/escaped.py"])

@@ -66,14 +66,18 @@ class InstalledDistribution(NamedTuple):
 
 
 class PureFallback(NamedTuple):
-    """A pure wheel that a lock chose although the same release has compiled ones, none of them for the target."""
+    """A pure wheel although its release has compiled ones, none for the target, or its source has code to compile."""
 
     distribution: str
     file: str
-    compiled_for: tuple[str, ...]
+    compiled_for: tuple[str, ...] = ()
     """Platforms that have a compiled wheel."""
     brings_library: bool = False
     """Whether those wheels bring a library or a program that the pure one lacks, not an extension module."""
+    sources: tuple[str, ...] = ()
+    """Of a wheel that was built from source: what was not compiled, as `_yaml.pyx`; a few files."""
+    reason: str | None = None
+    """Why that was not, as far as the build told: `'yaml.h' file not found`."""
 
 
 def read_distributions(tree: Iterable[Entry], folders: Sequence[str] = ("",)) -> tuple[InstalledDistribution, ...]:

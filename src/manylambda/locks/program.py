@@ -43,8 +43,13 @@ class Outcome:
     @property
     def cause(self) -> str:
         """The innermost cause uv told, which says what is missing where `reason` says that something is."""
-        causes = [line.strip() for line in self.stderr.splitlines() if line.strip().startswith("cause:")]
-        text = causes[-1].removeprefix("cause:").strip() if causes else self.reason
+        lines = [line.strip() for line in self.stderr.splitlines()]
+        last = max((number for number, line in enumerate(lines) if line.startswith("cause:")), default=None)
+        if last is None:
+            return self.reason
+        # uv breaks long ones into lines; hints come after an empty one.
+        end = next((number for number in range(last, len(lines)) if not lines[number]), len(lines))
+        text = " ".join(lines[last:end]).removeprefix("cause:").strip()
         return without_credentials(text.rstrip("."))
 
 

@@ -103,19 +103,23 @@ class Ingredients:
         from manylambda.pipeline.package import Packer
 
         fetched = house.get(pin for selection in selections for pin in selection.pins)
-        built = {
-            place: house.kept(wheel)
-            for place, wheel in source_code.built_wheels(
-                selections, self._source, settings, self._cache, self._progress
-            ).items()
-        }
-        packer = Packer(settings, self._source, house, files(), cache=self._cache, progress=self._progress)
+        made = source_code.built_wheels(selections, self._source, settings, self._cache, self._progress)
+        built = {place: house.kept(wheel.path) for place, wheel in made.items()}
+        packer = Packer(
+            settings,
+            self._source,
+            house,
+            files(),
+            fallbacks={built[place].sha256: wheel.fallback for place, wheel in made.items() if wheel.fallback},
+            cache=self._cache,
+            progress=self._progress,
+        )
 
         def stored(selection: Selection) -> Sequence[StoredWheel]:
             wheels = [
                 *(fetched[pin.name, pin.wheel.filename] for pin in selection.pins),
-                *(built[source_code.place(package)] for package in selection.local),
-                *(built[source_code.place(sdist)] for sdist in selection.sdists),
+                *(built[source_code.place(package, selection.target)] for package in selection.local),
+                *(built[source_code.place(sdist, selection.target)] for sdist in selection.sdists),
             ]
             return sorted(wheels, key=lambda wheel: wheel.inventory.name)
 

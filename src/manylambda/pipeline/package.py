@@ -14,13 +14,14 @@ from manylambda.tree import overlay
 from manylambda.wheels.layout import left_out, package_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
     from manylambda.progress import Progress
+    from manylambda.sdists import Fallback
     from manylambda.target import Target
     from manylambda.tree import Collision, PackageTree
     from manylambda.wheels.inventory import Inventory
@@ -78,10 +79,12 @@ class Packer:
         house: Wheelhouse,
         files: PackageTree,
         *,
+        fallbacks: Mapping[str, Fallback],
         cache: Cache,
         progress: Progress,
     ) -> None:
-        """`files` are the project's own."""
+        """`files` are the project's own; `fallbacks` tell, by their hash, of wheels built without a compiled part."""
+        self._fallbacks = fallbacks
         self._cache = cache
         self._settings = settings
         self._source = source
@@ -196,9 +199,18 @@ class Packer:
             zipped_size=zipped_size,
             collisions=contents.collisions,
             pure_fallbacks=[
-                audits.PureFallback(pin.name, pin.wheel.filename, pin.compiled_for, pin.brings_library)
-                for pin in contents.selection.pins
-                if pin.compiled_for
+                *(
+                    audits.PureFallback(pin.name, pin.wheel.filename, pin.compiled_for, pin.brings_library)
+                    for pin in contents.selection.pins
+                    if pin.compiled_for
+                ),
+                *(
+                    audits.PureFallback(
+                        one.inventory.name, one.filename, sources=without.sources, reason=without.reason
+                    )
+                    for one in stored
+                    if (without := self._fallbacks.get(one.sha256)) is not None
+                ),
             ],
             handler=settings.handler,
         )

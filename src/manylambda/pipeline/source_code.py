@@ -11,13 +11,17 @@ from manylambda.pipeline import dependencies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from typing import TypeAlias
 
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.fetch.download import Download
     from manylambda.locks.model import Selection, Source, SourceDistribution
     from manylambda.progress import Progress
+    from manylambda.sdists import BuiltWheel
+    from manylambda.target import Target
+
+    Place: TypeAlias = tuple[str, str, str]
 
 
 def with_project(selection: Selection, settings: Settings) -> Selection:
@@ -34,47 +38,41 @@ def with_project(selection: Selection, settings: Settings) -> Selection:
 
 def built_wheels(
     selections: Sequence[Selection], source: Source, settings: Settings, cache: Cache, progress: Progress
-) -> dict[tuple[str, str], Path]:
-    """Return wheels in the cache by name and place (the folder, or the address of the archive).
+) -> dict[Place, BuiltWheel]:
+    """Return wheels in the cache by what they were built from and for; see `place`.
 
-    What several targets share is built for the first and checked for each.
+    What is the same for several targets is built for the first, and found by the others.
     """
-    wheels: dict[tuple[str, str], Path] = {}
+    wheels: dict[Place, BuiltWheel] = {}
     if not any(selection.local or selection.sdists for selection in selections):
         return wheels
-    from manylambda.sdists import build_archive, build_local
+    from manylambda.sdists import Builder
 
-    downloads = {place(one): _download(one) for selection in selections for one in selection.sdists}
+    downloads = {_address(one): _download(one) for selection in selections for one in selection.sdists}
     fetched = dependencies.fetch(list(downloads.values()), source, settings, cache, progress) if downloads else {}
+    builder = Builder(
+        settings=settings.build_settings(dependencies.index_settings(source, settings)),
+        environment=os.environ,
+        cache=cache,
+        progress=progress,
+    )
     for selection in selections:
-        built = build_local(
-            selection.local,
-            target=selection.target,
-            environment=os.environ,
-            offline=settings.offline,
-            cache=cache,
-            progress=progress,
-        )
-        wheels.update((place(package), wheel) for package, wheel in built.items())
+        target = selection.target
+        for package, wheel in builder.folders(selection.local, target).items():
+            wheels[place(package, target)] = wheel
         for one in selection.sdists:
-            archive = fetched[downloads[place(one)]]
-            wheels[place(one)] = build_archive(
-                one.name,
-                archive,
-                archive.parent.name,
-                target=selection.target,
-                environment=os.environ,
-                offline=settings.offline,
-                cache=cache,
-                progress=progress,
-            )
+            archive = fetched[downloads[_address(one)]]
+            wheels[place(one, target)] = builder.archive(one.name, archive, archive.parent.name, target)
     return wheels
 
 
-def place(package: LocalPackage | SourceDistribution) -> tuple[str, str]:
-    """Return what tells one source from another."""
-    where = package.directory if isinstance(package, LocalPackage) else package.url or package.path
-    return package.name, str(where)
+def place(package: LocalPackage | SourceDistribution, target: Target) -> Place:
+    """Return what tells one built wheel from another: the name, the folder or address, the target."""
+    return package.name, _address(package), str(target)
+
+
+def _address(package: LocalPackage | SourceDistribution) -> str:
+    return str(package.directory if isinstance(package, LocalPackage) else package.url or package.path)
 
 
 def _download(one: SourceDistribution) -> Download:

@@ -120,10 +120,21 @@ def distribution_conflict(subject: Subject) -> Iterator[Finding]:
 
 
 def pure_fallback(subject: Subject) -> Iterator[Finding]:
-    """Tell where a lock took a pure wheel because no compiled one of the release is for the target."""
+    """Tell where a wheel is pure although it need not be: none that is compiled fits, or a build went on without."""
     for each in subject.pure_fallbacks:
         systems = ", ".join(each.compiled_for)
-        if each.brings_library:
+        if each.sources or each.reason:
+            severity = Severity.WARNING
+            why = f": {each.reason}" if each.reason else ""
+            files = ", ".join(f"`{source}`" for source in each.sources)
+            message = (
+                f"`{each.file}` was built from source without its compiled part{f' ({files})' if files else ''}{why}"
+            )
+            hint = (
+                "it works, but slower or with less than its compiled part has; `-v` shows what the build said, and "
+                "`--sysroot` brings headers and libraries of the target"
+            )
+        elif each.brings_library:
             severity = Severity.WARNING
             message = (
                 f"`{each.file}` is pure Python; the wheels for other systems bring a library or program that this one "

@@ -1,0 +1,96 @@
+"""Build requirements: resolved for the interpreter that builds, locked by hash, installed apart.
+
+Wheels only: no code of a build requirement runs before the build itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from manylambda.errors import NotCached, PackagingError
+from manylambda.locks.program import run_uv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from manylambda.host.interpreters import Interpreter
+    from manylambda.locks.model import ResolveOptions
+    from manylambda.locks.program import Outcome
+
+_MISSING: Final = re.compile(r"network was disabled|--offline|not found in the cache")
+
+
+def resolve(
+    name: str,
+    requires: Sequence[str],
+    *,
+    constraints: Sequence[str],
+    python: Interpreter,
+    scratch: Path,
+    options: ResolveOptions,
+) -> str:
+    """Give the lines of a requirements file that pins all of `requires` with hashes; empty for none.
+
+    `name` is whose requirements they are. Raises `PackagingError`, and NotCached when `options.offline`.
+    """
+    if not requires:
+        return ""
+    wanted, held = scratch / "build-requirements.in", scratch / "build-constraints.in"
+    wanted.write_text("".join(f"{one}\n" for one in requires), encoding="utf-8")
+    held.write_text("".join(f"{one}\n" for one in constraints), encoding="utf-8")
+    outcome = run_uv(
+        [
+            *("pip", "compile", str(wanted), "--constraints", str(held), "--python", python.program),
+            *("--only-binary", ":all:", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
+        ],
+        folder=scratch,
+        options=options,
+    )
+    if outcome.returncode:
+        raise _failure(name, outcome, options, "resolved")
+    return outcome.stdout
+
+
+def install(
+    name: str, locked: str, folder: Path, *, python: Interpreter, scratch: Path, options: ResolveOptions, link: str
+) -> None:
+    """Make an environment of `python` in `folder` with what `locked` pins; `link` is uv's way to place files.
+
+    Hashes are checked. Raises `PackagingError`, and NotCached when `options.offline`.
+    """
+    if not (folder / "pyvenv.cfg").is_file():
+        made = run_uv(
+            ["venv", "--relocatable", "--no-project", "--python", python.program, str(folder)],
+            folder=scratch,
+            options=options,
+        )
+        if made.returncode:
+            raise PackagingError(f"no environment can be made to build `{name}` in: {made.cause}")
+    if not locked:
+        return
+    pinned = scratch / "build-requirements.txt"
+    pinned.write_text(locked, encoding="utf-8")
+    outcome = run_uv(
+        [
+            *("pip", "sync", str(pinned), "--python", str(folder), "--require-hashes", "--only-binary", ":all:"),
+            *("--link-mode", link, "--quiet"),
+        ],
+        folder=scratch,
+        options=options,
+    )
+    if outcome.returncode:
+        raise _failure(name, outcome, options, "installed")
+
+
+def _failure(name: str, outcome: Outcome, options: ResolveOptions, what: str) -> PackagingError | NotCached:
+    if options.offline and _MISSING.search(outcome.stderr):
+        return NotCached(
+            f"the build requirements of `{name}` are not in uv's cache", hint="build once without `--offline`"
+        )
+    cause = " ".join(outcome.cause.split())
+    return PackagingError(
+        f"the build requirements of `{name}` cannot be {what}: {cause}",
+        hint="they are taken as wheels for this host; `[tool.manylambda.sdist] constraints` holds their versions",
+    )
