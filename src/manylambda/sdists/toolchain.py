@@ -196,6 +196,8 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: 
         "PKG_CONFIG": "pkg-config",
         "CMAKE_TOOLCHAIN_FILE": f"{own}/toolchain.cmake",
         "CONFIG_SITE": f"{own}/config.site",
+        "ZIG_GLOBAL_CACHE_DIR": f"{root}/work/zig",
+        "ZIG_LOCAL_CACHE_DIR": f"{root}/work/zig",
     }
 
 

@@ -1,0 +1,57 @@
+"""Compiles for the target on this host, with zig and a CPython of the target's minor version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manylambda.errors import PackagingError
+from manylambda.host.interpreters import download_interpreter, find_interpreter
+from manylambda.host.model import Unusable
+from manylambda.sdists import headers, toolchain
+from manylambda.sdists.isolation import Seen
+from manylambda.sdists.workshop import Workshop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manylambda.host.interpreters import Interpreter
+    from manylambda.sdists.model import BuildSettings
+    from manylambda.sdists.workshop import Job
+
+
+def identity(settings: BuildSettings) -> str:
+    """Give all of the compiler, besides the target, that decides what is made."""
+    return f"zig {toolchain.ZIG} {settings.sysroot}"
+
+
+def build(job: Job, room: Path) -> Path:
+    """Give the wheel. Raises `BuildFailed`, `PackagingError` and what `find_zig` raises."""
+    python = _python(job)
+    zig = toolchain.find_zig(job.cache, job.options, job.progress)
+    shop = Workshop(job, room, python, seen=[Seen(str(zig), "/zig")])
+    chain = toolchain.Toolchain(
+        target=job.target,
+        zig=zig,
+        headers=headers.stage(job.target, python, room / "headers"),
+        sysroot=job.settings.sysroot,
+    )
+    environment = toolchain.lay_out(
+        chain, room / "tools", shop.root, python=shop.python, zig="/zig" if shop.is_closed else str(zig)
+    )
+    toolchain.warm(chain, job.cache, room / "work" / "zig", is_cpp=job.nature.is_cpp, progress=job.progress)
+    return shop.run(environment, settings=toolchain.backend_settings(job.nature.backend, f"{shop.root}/tools"))
+
+
+def _python(job: Job) -> Interpreter:
+    """Give a CPython of the target's minor version, which runs the build and has the headers."""
+    found = find_interpreter(job.target.python)
+    if isinstance(found, Unusable) and job.settings.download_python and not job.settings.offline:
+        found = download_interpreter(job.target.python, progress=job.progress)
+    if isinstance(found, Unusable):
+        minor = "{}.{}".format(*job.target.python)
+        raise PackagingError(
+            f"`{job.source.name}` has to be compiled for `{job.target}` with a CPython {minor}: {found.reason}",
+            hint=f"`--download-python` lets uv fetch one, as `uv python install {minor}` does; "
+            "or `--sdist-engine container` builds in an image that has it",
+        )
+    return found
