@@ -1,0 +1,199 @@
+"""The table of settings: every one, in every place it can be given.
+
+Reading, the environment, the documentation and the JSON schema derive from it (`tools/generate_configuration.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+PREFIX: Final = "MANYLAMBDA_"
+
+
+class Shape(Enum):
+    """What a setting looks like; the value is how the documentation says it."""
+
+    TARGETS = "list of targets"
+    NAMES = "list of names"
+    PATHS = "list of paths"
+    GLOBS = "list of patterns"
+    SOURCES = "list of folders, or table of folders"
+    IGNORES = "list of rules, each with what it is about and why"
+    PATH = "path"
+    TEXT = "text"
+    CHOICE = "one word"
+    COUNT = "number"
+    SWITCH = "true or false"
+    AUTO_SWITCH = '"auto", true or false'
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a flag of it may be given several times."""
+        return self in {Shape.TARGETS, Shape.NAMES, Shape.PATHS, Shape.GLOBS, Shape.SOURCES, Shape.IGNORES}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """One setting, in every place it can be given."""
+
+    key: str
+    """In `[tool.manylambda]`; a `.` leads into a table."""
+    attribute: str
+    """In `Settings`, and in the mapping of flags."""
+    flag: str
+    shape: Shape
+    default: str
+    """As the documentation says it."""
+    summary: str
+    """What it does, in one sentence without a full stop."""
+    example: str
+    """A value as TOML."""
+    choices: tuple[str, ...] = ()
+    former: str | None = None
+    """The key it had before, which is still read."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return _variable(self.key)
+
+    @property
+    def former_variable(self) -> str | None:
+        """The environment variable it had before."""
+        return _variable(self.former) if self.former else None
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.replace(".", "_").replace("-", "_").upper()
+
+
+FIELDS: Final = (
+    Field(
+        key="targets", attribute="targets", flag="--target", shape=Shape.TARGETS, default="none: one must be given",
+        summary="Runtime and architecture of each package to make", example='["python3.13-arm64", "python3.12-x86_64"]',
+    ),
+    Field(
+        key="kind", attribute="kind", flag="--kind", shape=Shape.CHOICE, default='"zip"',
+        choices=("zip", "layer", "dir"), summary="A function's zip, a layer with its dependencies, or a folder",
+        example='"layer"',
+    ),
+    Field(
+        key="output", attribute="output", flag="--output", shape=Shape.PATH, default='"dist"',
+        summary="The folder packages are written to; it is never part of a package", example='"build/lambda"',
+    ),
+    Field(
+        key="name", attribute="name", flag="--name", shape=Shape.TEXT,
+        default="the name in `pyproject.toml`, or of the folder",
+        summary="The first part of the file name of a package", example='"orders-api"',
+    ),
+    Field(
+        key="requirements", attribute="requirements", flag="--requirement", shape=Shape.PATHS,
+        default="the project's own files",
+        summary="Requirements files that are used instead of what the project has; `-` is standard input",
+        example='["requirements/lambda.txt"]',
+    ),
+    Field(
+        key="lock", attribute="lock", flag="--lock", shape=Shape.PATH, default="the most exact lock of the project",
+        summary="The lock to honour", example='"pylock.lambda.toml"',
+    ),
+    Field(
+        key="lock-output", attribute="lock_output", flag="--output", shape=Shape.PATH,
+        default='"pylock.toml"', summary="The file `manylambda lock` writes", example='"pylock.lambda.toml"',
+    ),
+    Field(
+        key="extras", attribute="extras", flag="--extra", shape=Shape.NAMES, default="[]",
+        summary="Extras of the project whose dependencies are shipped too", example='["postgres"]',
+    ),
+    Field(
+        key="groups", attribute="groups", flag="--group", shape=Shape.NAMES, default="[]",
+        summary="Dependency groups of the project that are shipped too", example='["lambda"]',
+    ),
+    Field(
+        key="exclude-distributions", attribute="exclude", flag="--exclude", shape=Shape.NAMES, default="[]",
+        summary="Distributions that are left out, with what only they need", example='["boto3", "pandas-stubs"]',
+    ),
+    Field(
+        key="exclude-provided", attribute="exclude_provided", flag="--exclude-provided", shape=Shape.SWITCH,
+        default="false", summary="Leave out what the runtime already has, such as boto3", example="true",
+    ),
+    Field(
+        key="layer-layout", attribute="layer_layout", flag="--layer-layout", shape=Shape.CHOICE, default='"python"',
+        choices=("python", "site-packages"),
+        summary="Where a layer holds its files: `python/` or `python/lib/python3.X/site-packages/`",
+        example='"site-packages"',
+    ),
+    Field(
+        key="layers", attribute="layers", flag="--layer", shape=Shape.PATHS, default="[]",
+        summary="Zips of the layers the function is used with: searched by the audit and counted to the size limit",
+        example='["dist/common-layer-python3.13-arm64.zip"]',
+    ),
+    Field(
+        key="scripts", attribute="scripts", flag="--scripts", shape=Shape.SWITCH, default="false",
+        summary="Ship the console scripts of distributions in `bin/`", example="true",
+    ),
+    Field(
+        key="package", attribute="package", flag="--package", shape=Shape.AUTO_SWITCH, default='"auto"',
+        summary="Whether the project itself is built into a wheel; `auto`: when it says it is a package",
+        example="false",
+    ),
+    Field(
+        key="allow-sdist", attribute="allow_sdist", flag="--allow-sdist", shape=Shape.NAMES, default="[]",
+        summary="Distributions that may be built from source; `all` for any", example='["odd-package"]',
+    ),
+    Field(
+        key="allow-linux-wheels", attribute="allow_linux_wheels", flag="--allow-linux-wheels", shape=Shape.SWITCH,
+        default="false", summary="Accept wheels tagged `linux_x86_64` or `linux_aarch64`; the audit decides then",
+        example="true",
+    ),
+    Field(
+        key="handler", attribute="handler", flag="--handler", shape=Shape.TEXT, default="not checked",
+        summary="What Lambda will call; the audit looks for it", example='"app.lambda_handler"',
+    ),
+    Field(
+        key="audit", attribute="audit", flag="--no-audit", shape=Shape.SWITCH, default="true",
+        summary="Check that a package will load before it is written", example="false",
+    ),
+    Field(
+        key="audit.fail-on", attribute="fail_on", flag="--fail-on", shape=Shape.CHOICE, default='"error"',
+        choices=("error", "warning"), summary="The severity of a finding that ends in exit status 1",
+        example='"warning"', former="fail-on",
+    ),
+    Field(
+        key="audit.ignore", attribute="ignore", flag="--ignore", shape=Shape.IGNORES, default="[]",
+        summary="Findings that do not count: a rule, or `RULE:GLOB` for its findings about a distribution or path",
+        example='["executable-stack", { rule = "library-missing", match = "lightgbm", reason = "we add libgomp" }]',
+    ),
+    Field(
+        key="trial", attribute="trial", flag="--trial", shape=Shape.SWITCH, default="false",
+        summary="Import every module of a package that was written, in an execution environment", example="true",
+    ),
+    Field(
+        key="offline", attribute="offline", flag="--offline", shape=Shape.SWITCH, default="false",
+        summary="Use only what is in the cache", example="true",
+    ),
+    Field(
+        key="jobs", attribute="jobs", flag="--jobs", shape=Shape.COUNT, default="the number of processors",
+        summary="How many packages are made at once, at most", example="4",
+    ),
+    Field(
+        key="files.sources", attribute="files_sources", flag="--source", shape=Shape.SOURCES,
+        default="the project folder, or its `src`",
+        summary="Folders that become the root of the package, or a folder in it",
+        example='["src", { from = "../shared/common", to = "common" }]',
+    ),
+    Field(
+        key="files.include", attribute="files_include", flag="--include-files", shape=Shape.GLOBS, default="[]",
+        summary="Files that are taken although .gitignore or a default leaves them out",
+        example='["models/**", "/settings.env"]',
+    ),
+    Field(
+        key="files.exclude", attribute="files_exclude", flag="--exclude-files", shape=Shape.GLOBS, default="[]",
+        summary="Files that are left out, whatever else is said", example='["*.md", "/docs/"]',
+    ),
+    Field(
+        key="files.executable", attribute="files_executable", flag="--executable", shape=Shape.GLOBS, default="[]",
+        summary="Files with mode 0755 although they neither begin with `#!` nor are ELF files", example='["bin/*"]',
+    ),
+)  # fmt: skip
