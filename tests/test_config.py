@@ -541,6 +541,8 @@ def test_the_environment_and_a_flag_say_the_same_as_the_file(
     monkeypatch.chdir(tmp_path)
     value = tomllib.loads(f"x = {field.example}")["x"]
     items = [_as_flag(item) for item in value] if isinstance(value, list) else None
+    if field.shape is Shape.TABLES:
+        items = [f"{name}:{key}={one}" for name, table in value.items() for key, one in table.items()]
     text = ",".join(items) if items else str(value)
     flags = {key: one for key, one in FLAGS.items() if key != field.attribute}
     by_variable = load(tmp_path, {field.variable: text}, flags)
@@ -608,7 +610,14 @@ def test_what_is_read_is_what_the_schema_allows(field: Field, value: Any) -> Non
             load(folder, {}, {} if field.key == "targets" and value else FLAGS)
         except RequestError:
             # The schema cannot say what only the value shows: a folder out of the package, a name, a handler, a rule.
-            assert not is_valid or field.shape in {Shape.SOURCES, Shape.TEXT, Shape.TARGETS, Shape.IGNORES}
+            assert not is_valid or field.shape in {
+                Shape.SOURCES,
+                Shape.TEXT,
+                Shape.TARGETS,
+                Shape.IGNORES,
+                Shape.REQUIREMENTS,
+                Shape.TABLES,
+            }
         else:
             assert is_valid
 

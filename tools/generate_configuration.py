@@ -78,7 +78,7 @@ def _shape(field: Field) -> dict[str, Any]:
                 "type": "array",
                 "items": {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"},
             }
-        case Shape.PATHS | Shape.GLOBS:
+        case Shape.PATHS | Shape.GLOBS | Shape.REQUIREMENTS:
             return {"type": "array", "items": _TEXT}
         case Shape.SOURCES:
             folder = {
@@ -89,6 +89,10 @@ def _shape(field: Field) -> dict[str, Any]:
             }
             by_name = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": {"type": "string"}}
             return {"anyOf": [{"type": "array", "items": {"anyOf": [_TEXT, folder]}}, by_name]}
+        case Shape.TABLES:
+            text: dict[str, Any] = {"type": "string"}
+            value = {"anyOf": [text, {"type": "array", "items": _TEXT}]} if "config" in field.key else text
+            return {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": value}}
         case Shape.IGNORES:
             table = {
                 "type": "object",

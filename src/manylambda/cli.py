@@ -38,6 +38,11 @@ _METAVARS: Final = {
     "exclude": "NAME",
     "layers": "ZIP",
     "allow_sdist": "NAME",
+    "sdist_image": "REF",
+    "sysroot": "DIR",
+    "build_constraints": "REQUIREMENT",
+    "config_settings": "NAME:KEY=VALUE",
+    "build_environment": "NAME:KEY=VALUE",
     "handler": "MODULE.FUNCTION",
     "jobs": "N",
     "ignore": "RULE[:GLOB]",
@@ -46,8 +51,14 @@ _METAVARS: Final = {
     "files_exclude": "GLOB",
     "files_executable": "GLOB",
 }
+_COMPILING: Final = frozenset(
+    {
+        "sdist_engine", "sdist_image", "sysroot", "build_constraints", "config_settings", "build_environment",
+        "download_python",
+    }
+)  # fmt: skip
 _RESOLVING: Final = frozenset(
-    {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline"}
+    {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline", *_COMPILING}
 )
 _AUDIT_FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
 

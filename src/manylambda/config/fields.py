@@ -21,6 +21,8 @@ class Shape(Enum):
     GLOBS = "list of patterns"
     SOURCES = "list of folders, or table of folders"
     IGNORES = "list of rules, each with what it is about and why"
+    REQUIREMENTS = "list of requirements"
+    TABLES = "table of distributions, each with a table of text"
     PATH = "path"
     TEXT = "text"
     CHOICE = "one word"
@@ -31,7 +33,16 @@ class Shape(Enum):
     @property
     def is_list(self) -> bool:
         """Whether a flag of it may be given several times."""
-        return self in {Shape.TARGETS, Shape.NAMES, Shape.PATHS, Shape.GLOBS, Shape.SOURCES, Shape.IGNORES}
+        return self in {
+            Shape.TARGETS,
+            Shape.NAMES,
+            Shape.PATHS,
+            Shape.GLOBS,
+            Shape.SOURCES,
+            Shape.IGNORES,
+            Shape.REQUIREMENTS,
+            Shape.TABLES,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +152,43 @@ FIELDS: Final = (
     Field(
         key="allow-sdist", attribute="allow_sdist", flag="--allow-sdist", shape=Shape.NAMES, default="[]",
         summary="Distributions that may be built from source; `all` for any", example='["odd-package"]',
+    ),
+    Field(
+        key="sdist.engine", attribute="sdist_engine", flag="--sdist-engine", shape=Shape.CHOICE, default='"auto"',
+        choices=("auto", "zig", "container"),
+        summary="What compiles source distributions: zig on this host, or a container; `auto` is zig where that works",
+        example='"container"',
+    ),
+    Field(
+        key="sdist.image", attribute="sdist_image", flag="--image", shape=Shape.TEXT,
+        default="SAM's build image of the runtime",
+        summary="The container image that source distributions are compiled in",
+        example='"public.ecr.aws/sam/build-python3.13:latest"',
+    ),
+    Field(
+        key="sdist.sysroot", attribute="sysroot", flag="--sysroot", shape=Shape.PATH, default="none",
+        summary="A root file system of the target, whose headers and libraries source distributions may use; what the "
+        "runtime lacks of it is shipped",
+        example='"build/sysroot"',
+    ),
+    Field(
+        key="sdist.constraints", attribute="build_constraints", flag="--build-constraint", shape=Shape.REQUIREMENTS,
+        default="[]", summary="Versions that build requirements are held to", example='["setuptools<81"]',
+    ),
+    Field(
+        key="sdist.config-settings", attribute="config_settings", flag="--config-setting", shape=Shape.TABLES,
+        default="{}", summary="What build backends are told, by distribution; as a flag `NAME:KEY=VALUE`",
+        example='{ pillow = { raqm = "disable" } }',
+    ),
+    Field(
+        key="sdist.environment", attribute="build_environment", flag="--build-env", shape=Shape.TABLES, default="{}",
+        summary="Environment variables of builds, by distribution; as a flag `NAME:KEY=VALUE`",
+        example='{ pyyaml = { PYYAML_FORCE_LIBYAML = "1" } }',
+    ),
+    Field(
+        key="sdist.download-python", attribute="download_python", flag="--download-python", shape=Shape.SWITCH,
+        default="false", summary="Let uv download the target's CPython where compiling needs one and there is none",
+        example="true",
     ),
     Field(
         key="allow-linux-wheels", attribute="allow_linux_wheels", flag="--allow-linux-wheels", shape=Shape.SWITCH,

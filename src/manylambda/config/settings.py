@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from manylambda.config.fields import FIELDS, PREFIX, Shape
-from manylambda.config.values import Place, Problems, Reader, as_text, from_text, kind, meant, nearest, source_from_text
+from manylambda.config.values import (
+    Place,
+    Problems,
+    Reader,
+    as_text,
+    from_text,
+    kind,
+    meant,
+    nearest,
+    source_from_text,
+    tables_from_text,
+)
 from manylambda.errors import RequestError
 from manylambda.sources import FileRules
 
@@ -59,6 +70,15 @@ class Settings:
     """Whether the project itself is built into a wheel."""
     allow_sdist: tuple[str, ...] = ()
     """Normalised names, or `all`."""
+    sdist_engine: Literal["auto", "zig", "container"] = "auto"
+    sdist_image: str | None = None
+    sysroot: Path | None = None
+    build_constraints: tuple[str, ...] = ()
+    config_settings: Mapping[str, Mapping[str, str | list[str]]] = field(default_factory=dict)
+    """By normalised name of a distribution."""
+    build_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By normalised name of a distribution."""
+    download_python: bool = False
     allow_linux_wheels: bool = False
     handler: str | None = None
     audit: bool = True
@@ -76,7 +96,17 @@ class Settings:
         """Return what the room of source distributions is told; `indexes` are where build requirements come from."""
         from manylambda.sdists.model import BuildSettings
 
-        return BuildSettings(offline=self.offline, indexes=indexes)
+        return BuildSettings(
+            engine=self.sdist_engine,
+            image=self.sdist_image,
+            sysroot=self.sysroot,
+            constraints=self.build_constraints,
+            config_settings=self.config_settings,
+            environment=self.build_environment,
+            download_python=self.download_python,
+            offline=self.offline,
+            indexes=indexes,
+        )
 
     def resolve_options(self, environment: Mapping[str, str]) -> ResolveOptions:
         """Return what the lock room is told."""
@@ -336,7 +366,10 @@ def _from_flags(flags: Mapping[str, object], reader: Reader) -> Iterator[tuple[s
         if found is None:
             raise RequestError(f"`{attribute}` is not a setting", hint=meant(attribute, by_attribute))
         if isinstance(value, (list, tuple)):
-            value = [source_from_text(one) if found.shape is Shape.SOURCES else as_text(one) for one in value]  # noqa: PLW2901
-        elif not isinstance(value, (bool, int)):
+            if found.shape is Shape.TABLES:
+                value = tables_from_text(value)  # noqa: PLW2901
+            else:
+                value = [source_from_text(one) if found.shape is Shape.SOURCES else as_text(one) for one in value]  # noqa: PLW2901
+        elif not isinstance(value, (bool, int, dict)):
             value = from_text(found, as_text(value), is_flag=True)  # noqa: PLW2901
         yield from reader.read(found, value, Place(f"`{found.flag}"))

@@ -31,7 +31,9 @@ def from_text(found: Field, text: Any, *, is_flag: bool = False) -> object:
     match found.shape:
         case Shape.TARGETS | Shape.NAMES:
             return [word for word in re.split(r"[,\s]+", text) if word]
-        case Shape.PATHS | Shape.GLOBS | Shape.IGNORES:
+        case Shape.TABLES:
+            return tables_from_text([text] if is_flag else [part.strip() for part in text.split(",") if part.strip()])
+        case Shape.PATHS | Shape.GLOBS | Shape.IGNORES | Shape.REQUIREMENTS:
             return [text] if is_flag else [part.strip() for part in text.split(",") if part.strip()]
         case Shape.SOURCES:
             parts = [text] if is_flag else [part.strip() for part in text.split(",") if part.strip()]
@@ -56,6 +58,19 @@ def source_from_text(text: Any) -> object:
         return text
     start, _, to = text.rpartition("=")
     return {"from": start, "to": to}
+
+
+def tables_from_text(texts: Sequence[Any]) -> object:
+    """Read `NAME:KEY=VALUE`, of which a key that is there twice makes a list; give back what cannot be read."""
+    read: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        match = re.fullmatch(r"([^:=]+):([^=]+)=(.*)", text, re.DOTALL) if isinstance(text, str) else None
+        if match is None:
+            return text
+        own, key = read.setdefault(match[1].strip(), {}), match[2].strip()
+        known = own.get(key)
+        own[key] = match[3] if known is None else [*([known] if isinstance(known, str) else known), match[3]]
+    return read
 
 
 class Place(NamedTuple):
@@ -130,11 +145,14 @@ class Reader:
                 return self._sources(value, label)
             case Shape.IGNORES:
                 return self._list(value, label, _ignore)
+            case Shape.REQUIREMENTS:
+                return self._list(value, label, _requirement)
+            case Shape.TABLES:
+                return self._tables(value, found, label)
             case Shape.PATH:
                 return self._path(value, label())
             case Shape.TEXT:
-                text = _text(value, label())
-                return _handler(text, label()) if found.attribute == "handler" else _safe_name(text, label())
+                return _CHECKS[found.attribute](_text(value, label()), label())
             case Shape.CHOICE:
                 return _choice(value, label(), found.choices)
             case Shape.COUNT:
@@ -155,6 +173,30 @@ class Reader:
             except _Wrong as wrong:
                 self.problems.add(wrong.message, wrong.hint)
         return tuple(dict.fromkeys(items))
+
+    def _tables(self, value: object, found: Field, label: Place) -> dict[str, dict[str, Any]]:
+        if not isinstance(value, dict):
+            raise _Wrong(
+                f"{label()} must be a table of distributions, not {kind(value)}",
+                f"as a flag and a variable it is `NAME:KEY=VALUE`; in a file `{found.example}`",
+            )
+        read: dict[str, dict[str, Any]] = {}
+        for name, table in value.items():
+            here = label(f".{name}")
+            if not isinstance(table, dict):
+                raise _Wrong(f"{here} must be a table, not {kind(table)}")
+            own = read.setdefault(_name(name, here), {})
+            for key, one in table.items():
+                own[key] = self._told(one, label(f".{name}.{key}"), has_lists=found.attribute == "config_settings")
+        return read
+
+    @staticmethod
+    def _told(value: object, label: str, *, has_lists: bool) -> str | list[str]:
+        if has_lists and isinstance(value, list):
+            return [_text(one, label) for one in value]
+        if not isinstance(value, str):
+            raise _Wrong(f"{label} must be text{' or a list of text' if has_lists else ''}, not {kind(value)}")
+        return value
 
     def _path(self, value: object, label: str) -> Path:
         text = _text(value, label)
@@ -247,6 +289,22 @@ def _name(value: object, label: str) -> str:
     return re.sub(r"[-_.]+", "-", text).lower()
 
 
+def _requirement(value: object, label: str) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    text = _text(value, label)
+    try:
+        return str(Requirement(text))
+    except InvalidRequirement as error:
+        raise _Wrong(f"{label} is not a requirement: `{text}`", "such as `setuptools<81`") from error
+
+
+def _image(text: str, label: str) -> str:
+    if re.search(r"\s", text) or text.startswith("-"):
+        raise _Wrong(f"{label} is not an image: `{text}`", "such as `public.ecr.aws/sam/build-python3.13:latest`")
+    return text
+
+
 def _safe_name(text: str, label: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
         raise _Wrong(f"{label} must be letters, digits, `.`, `_` and `-`: `{text}`")
@@ -257,6 +315,9 @@ def _handler(text: str, label: str) -> str:
     if not re.fullmatch(r"[\w/.-]*\w\.\w+", text):
         raise _Wrong(f"{label} is not a handler: `{text}`", "write it as `module.function`")
     return text
+
+
+_CHECKS: Final = {"handler": _handler, "name": _safe_name, "sdist_image": _image}
 
 
 def _choice(value: object, label: str, choices: Sequence[str]) -> str:
