@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from manylambda.pipeline.lock import LockResult, lock
     from manylambda.pipeline.package import Artifact, ShippedDistribution
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
+    from manylambda.pipeline.wheel import MadeWheel, WheelResult, wheel
     from manylambda.target import Architecture, GlibcVersion, Target, all_targets
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "GlibcVersion",
     "Ignore",
     "LockResult",
+    "MadeWheel",
     "ManylambdaError",
     "PlannedDistribution",
     "Plans",
@@ -45,6 +47,7 @@ __all__ = [
     "ShippedDistribution",
     "Target",
     "TargetPlan",
+    "WheelResult",
     "__version__",
     "all_targets",
     "audit",
@@ -53,6 +56,7 @@ __all__ = [
     "load_settings",
     "lock",
     "plan",
+    "wheel",
 ]
 
 # Imported when first asked for: `manylambda --version` passes through this module too.
@@ -65,6 +69,7 @@ _HOMES: Final = {
     "GlibcVersion": "target",
     "Ignore": "audits",
     "LockResult": "pipeline.lock",
+    "MadeWheel": "pipeline.wheel",
     "ManylambdaError": "errors",
     "PlannedDistribution": "pipeline.plan",
     "Plans": "pipeline.plan",
@@ -74,6 +79,7 @@ _HOMES: Final = {
     "ShippedDistribution": "pipeline.package",
     "Target": "target",
     "TargetPlan": "pipeline.plan",
+    "WheelResult": "pipeline.wheel",
     "__version__": "_version",
     "all_targets": "target",
     "audit": "pipeline.audit",
@@ -82,6 +88,7 @@ _HOMES: Final = {
     "load_settings": "config",
     "lock": "pipeline.lock",
     "plan": "pipeline.plan",
+    "wheel": "pipeline.wheel",
 }
 
 

@@ -60,6 +60,9 @@ _COMPILING: Final = frozenset(
 _RESOLVING: Final = frozenset(
     {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline", *_COMPILING}
 )
+_WHEEL_FLAGS: Final = frozenset(
+    {"targets", "output", "audit", "fail_on", "ignore", "allow_linux_wheels", "offline", *_COMPILING}
+)
 _AUDIT_FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
 
 _MORE_FORMATS: Final = {"audit": ("sarif", "html"), "trial": ("html",)}
@@ -73,6 +76,7 @@ examples:
   manylambda plan -t python3.11-x86_64                 what would be shipped, and why
   manylambda audit dist/api-python3.13-arm64.zip -t python3.13-arm64
   manylambda trial dist/api-python3.13-arm64.zip -t python3.13-arm64 --handler app.lambda_handler --event '{}'
+  manylambda wheel psutil==7.2.2 -t python3.13-arm64   its wheel, compiled for the target where there is none
   manylambda explain -                                 what a pasted error means, and what mends it
 
 exit status: 0 done, 1 findings, 2 wrong request, 3 no resolution, 4 fetch failed, 5 cannot package, 6 trial failed,
@@ -351,6 +355,18 @@ def _event(text: str) -> Any:
         ) from error
 
 
+def _wheel(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from manylambda.pipeline.wheel import wheel
+    from manylambda.render import document, text
+
+    settings = _settings(options)
+    result = wheel(options.wanted, settings, from_source=options.from_source, progress=console)
+    status = int(result.fails(settings.fail_on))
+    if options.format == "json":
+        return _json(document.wheel(result)), status
+    return text.wheel(result, _look(options)), status
+
+
 def _lock(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.lock import lock
     from manylambda.render import document, text
@@ -425,7 +441,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     except FileNotFoundError as error:
         raise RequestError("the working folder does not exist any more", hint="change to another one") from error
 
-    taken = {"run", "command", "project", "format", "verbose", "quiet", "upgrade"}
+    taken = {"run", "command", "project", "format", "verbose", "quiet", "upgrade", "wanted", "from_source"}
     flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in taken}
     return config.load(Path(options.project), os.environ, flags)
 
@@ -455,6 +471,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         ("build", "make a package for each target", _build, _build_options),
         ("audit", "check that a package will load on its target", _audit, _audit_options),
         ("trial", "import and invoke a package in an execution environment", _trial, _trial_options),
+        ("wheel", "make a wheel for each target, from source where there is none", _wheel, _wheel_options),
         ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
         ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
         ("explain", "show a rule's page, or the cause of a pasted error", _explain, _explain_options),
@@ -508,6 +525,19 @@ def _configuration_options(parser: argparse.ArgumentParser) -> None:
         "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"
     )
     where.add_argument("--no-config", action="store_true", help="read no configuration: only the flags count")
+
+
+def _wheel_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "wanted", nargs="+", metavar="REQUIREMENT", help="name, name==version, a source distribution or a folder"
+    )
+    parser.add_argument("--from-source", action="store_true", help="build even what has a wheel for the target")
+    _field_options(
+        parser, only=_WHEEL_FLAGS, told={"output": "the folder wheels are written to (dist)", "targets": "for what"}
+    )
+    parser.add_argument(
+        "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"
+    )
 
 
 def _lock_options(parser: argparse.ArgumentParser) -> None:

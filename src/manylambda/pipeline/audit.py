@@ -15,7 +15,7 @@ from manylambda.progress import SILENT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manylambda.audits import Ignore, Report
+    from manylambda.audits import Ignore, PureFallback, Report
     from manylambda.locks.model import Source
     from manylambda.progress import Progress
     from manylambda.target import Target
@@ -75,8 +75,18 @@ def is_of_dependencies(path: Path) -> bool:
     return path.suffix in _DEPENDENCIES and not path.is_dir()
 
 
-def open_subject(path: Path, target: Target, *, layers: Sequence[Path] = (), handler: str | None = None) -> Subject:
-    """Open a package and the layers it is used with, for whoever looks at it without the rules, or before them."""
+def open_subject(
+    path: Path,
+    target: Target,
+    *,
+    layers: Sequence[Path] = (),
+    handler: str | None = None,
+    pure_fallbacks: Sequence[PureFallback] = (),
+) -> Subject:
+    """Open a package and the layers it is used with, for whoever looks at it without the rules, or before them.
+
+    `pure_fallbacks` are what is known of its making.
+    """
     package = open_package(path, target)
     if package.image is not None:
         if layers:
@@ -89,6 +99,7 @@ def open_subject(path: Path, target: Target, *, layers: Sequence[Path] = (), han
         layers=[*package.layers, *(open_package(layer).tree for layer in layers)],
         zipped_size=package.zipped_size,
         handler=handler,
+        pure_fallbacks=pure_fallbacks,
         making=package.making,
         mounts=package.mounts,
         image=package.image,

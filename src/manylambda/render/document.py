@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans
     from manylambda.pipeline.trial import TrialResult
+    from manylambda.pipeline.wheel import WheelResult
     from manylambda.target import Target
 
 
@@ -53,6 +54,29 @@ def _artifact(artifact: Artifact, tried: TrialResult | None) -> dict[str, Any]:
         ],
         "findings": [finding.to_json() for finding in artifact.report.findings],
         "ignored": [ignored.to_json() for ignored in artifact.report.ignored],
+    }
+
+
+def wheel(result: WheelResult) -> dict[str, Any]:
+    """Return the document of `manylambda wheel`."""
+    return {
+        "version": 1,
+        "wheels": [
+            {
+                "target": str(one.target),
+                "name": one.name,
+                "version": one.version,
+                "file": one.filename,
+                "path": str(one.path) if one.path else None,
+                "sha256": one.sha256,
+                "size": one.size,
+                "source": one.source,
+                "built": one.is_built,
+                "findings": [finding.to_json() for finding in one.report.findings],
+                "ignored": [ignored.to_json() for ignored in one.report.ignored],
+            }
+            for one in result.wheels
+        ],
     }
 
 

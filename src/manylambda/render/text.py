@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans, TargetPlan
+    from manylambda.pipeline.wheel import MadeWheel, WheelResult
     from manylambda.target import Target
 
 _PLAIN: Final = Look()
@@ -92,6 +93,24 @@ def audit(report: Report, look: Look = _PLAIN) -> str:
     after = findings.afterwards(report, look)
     last = f"{after}\n{line}" if after else line
     return f"{found}\n\n{last}" if (found := findings.findings(report, look)) else last
+
+
+def wheel(result: WheelResult, look: Look = _PLAIN) -> str:
+    """Return each wheel with its findings, where it lies and what it came from."""
+    return "\n\n".join(_wheel(one, look) for one in result.wheels)
+
+
+def _wheel(one: MadeWheel, look: Look) -> str:
+    told = (findings.findings(one.report, look), findings.afterwards(one.report, look))
+    parts = [part for part in told if part]
+    if one.path is None:
+        parts.append(
+            f"{one.target}: `{one.filename}` is not written, because of the errors above (`--no-audit` writes it)"
+        )
+    else:
+        how = f"built from {one.source}" if one.is_built else "from the index, as it is"
+        parts.append(f"{one.target}: {one.path}\n  {megabytes(one.size)}, {how}\n  sha256  {one.sha256}")
+    return "\n\n".join(parts)
 
 
 def lock(result: LockResult) -> str:
