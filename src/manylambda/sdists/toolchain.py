@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from manylambda.errors import FetchError, NotCached, PackagingError
-from manylambda.locks.program import run_uv
+from manylambda.errors import PackagingError
 from manylambda.progress import SILENT
+from manylambda.sdists.tools import Tool, find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,20 +26,26 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 ZIG: Final = "0.17.1"
-# Of the wheels of `ziglang` 0.17.1 for all hosts, as PyPI lists them.
-_ZIG_SHA256: Final = (
-    "09953b6af7f64168b915180a42774f520f92d86ef6331b28e33915c7e1f0bb23",
-    "27a8da5f8eaa0e76ebbc7c2594130ed4646c1101ada2ce0aa86fe580c74154b9",
-    "4e0b4b9c02b8d0d220e9948010f860b62ff11d96abb39762eca5fa2ef3f7bc97",
-    "69c3dfc3aff6a297ec4017aa904782c0e450eb988982d7f675d83edce27526fb",
-    "7ec229ead4a08f3bc537ed33fa8c0f811739b81a0d05afbea89db30afb4df1cc",
-    "87f24e5cdca55f5d47c1e20570eebb61a53957fafe4c35c69740e13affe407ba",
-    "ae28f1f1150b95c8b1bb5e185d18e6c542877dc480e2476ccc81dac41f191b71",
-    "b7c5f02fccd40f89b999ee16a1f5ddced56e6182370f8affe494bcf8a28cf07e",
-    "d0549d5db63961ad9ed83ef628a45e3309542410dbcb6010116f4f2a3274d966",
-    "d3bf27478d4593f2df7daf5c59b616a543b8f9e2cc9235bef84d8e54862a4334",
-    "d65ae4223b0c351cb3b4596262b8d9773acc9ca94ef8ea9b5fe3ddfa07dd204f",
-    "ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54",
+_ZIG: Final = Tool(
+    name="ziglang",
+    version=ZIG,
+    hashes=(
+        "09953b6af7f64168b915180a42774f520f92d86ef6331b28e33915c7e1f0bb23",
+        "27a8da5f8eaa0e76ebbc7c2594130ed4646c1101ada2ce0aa86fe580c74154b9",
+        "4e0b4b9c02b8d0d220e9948010f860b62ff11d96abb39762eca5fa2ef3f7bc97",
+        "69c3dfc3aff6a297ec4017aa904782c0e450eb988982d7f675d83edce27526fb",
+        "7ec229ead4a08f3bc537ed33fa8c0f811739b81a0d05afbea89db30afb4df1cc",
+        "87f24e5cdca55f5d47c1e20570eebb61a53957fafe4c35c69740e13affe407ba",
+        "ae28f1f1150b95c8b1bb5e185d18e6c542877dc480e2476ccc81dac41f191b71",
+        "b7c5f02fccd40f89b999ee16a1f5ddced56e6182370f8affe494bcf8a28cf07e",
+        "d0549d5db63961ad9ed83ef628a45e3309542410dbcb6010116f4f2a3274d966",
+        "d3bf27478d4593f2df7daf5c59b616a543b8f9e2cc9235bef84d8e54862a4334",
+        "d65ae4223b0c351cb3b4596262b8d9773acc9ca94ef8ea9b5fe3ddfa07dd204f",
+        "ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54",
+    ),
+    what="the compiler",
+    package="ziglang",
+    size=100,
 )
 TOOLS: Final = ("cc", "c++", "ar", "ranlib", "strip", "pkg-config")
 # What builds call the same tools by.
@@ -79,64 +84,8 @@ class Toolchain:
 
 
 def find_zig(cache: Cache, options: ResolveOptions, progress: Progress = SILENT) -> Path:
-    """Give the folder of zig: of a `ziglang` installed beside us, or fetched once into the cache by its hash.
-
-    Raises NotCached when it is not there and `options.offline`, FetchError when it cannot be had.
-    """
-    from filelock import FileLock
-
-    installed = _installed_zig()
-    if installed is not None:
-        return installed
-    folder = cache.root / "v1" / "tools" / f"ziglang-{ZIG}"
-    if (folder / "ziglang" / "lib").is_dir() and (folder / "complete").is_file():
-        return folder / "ziglang"
-    if options.offline:
-        raise NotCached(
-            f"the compiler (ziglang {ZIG}) is not in the cache", hint="run once without `--offline`: it is fetched then"
-        )
-    with cache.writing(folder.name):
-        lock = cache.incoming(f"{folder.name}.lock")
-        with FileLock(lock):
-            if (folder / "complete").is_file():
-                return folder / "ziglang"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            progress.info(f"getting the compiler: ziglang {ZIG}, once (about 100 MB)")
-            task = progress.task("fetch", f"ziglang {ZIG}", None, unit="items")
-            try:
-                wanted = folder / "requirements.txt"
-                hashes = " ".join(f"--hash=sha256:{one}" for one in _ZIG_SHA256)
-                wanted.write_text(f"ziglang=={ZIG} {hashes}\n", encoding="utf-8")
-                outcome = run_uv(
-                    [
-                        *("pip", "install", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
-                        *("--python", sys.executable, "--target", str(folder), "--requirements", str(wanted)),
-                    ],
-                    folder=folder,
-                    options=options,
-                )
-            finally:
-                task.finish()
-            if outcome.returncode:
-                raise FetchError(
-                    f"the compiler (ziglang {ZIG}) cannot be fetched: {outcome.cause}",
-                    hint="it is a package of PyPI: your index must have it",
-                )
-            (folder / "complete").write_bytes(b"")
-    return folder / "ziglang"
-
-
-def _installed_zig() -> Path | None:
-    from importlib.metadata import PackageNotFoundError, distribution
-    from pathlib import Path
-
-    try:
-        found = distribution("ziglang")
-    except PackageNotFoundError:
-        return None
-    folder = Path(str(found.locate_file("ziglang")))
-    return folder if found.version == ZIG and (folder / "lib").is_dir() else None
+    """Give the folder of zig; see `find_tool`."""
+    return find_tool(_ZIG, cache, options, progress) / "ziglang"
 
 
 def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: str) -> dict[str, str]:
@@ -187,7 +136,6 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: 
     return {
         "MANYLAMBDA_TARGET": f"{own}/target.json",
         "_PYTHON_HOST_PLATFORM": f"linux-{target.machine}",
-        "SETUPTOOLS_EXT_SUFFIX": extension_suffix(target),
         "CC": "cc",
         "CXX": "c++",
         "AR": "ar",
