@@ -77,11 +77,15 @@ def podman(*words: str) -> str:
 @cache
 def image(machine: str) -> str:
     """Give the name of the image of `amd64` or `arm64`, imported if it must be."""
-    root, name = hosts.root(machine), IMAGES[machine]
+    root = hosts.root(machine)
+    return imported(root, machine, IMAGES[machine], made=(root.parent / "made").read_text(encoding="ascii"))
+
+
+def imported(root: Path, machine: str, name: str, *, made: str) -> str:
+    """Make an image of a root file system, and give its name; `made` is another when the file system is."""
     programs()
     with filelock.FileLock(hosts.FOLDER / "podman.lock"):
-        made = (root.parent / "made").read_text(encoding="ascii")
-        note = hosts.FOLDER / f"podman-{machine}.made"
+        note = hosts.FOLDER / f"podman-{name.rpartition(':')[2]}.made"
         with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
             podman("image", "inspect", name)
             if note.read_text(encoding="ascii") == made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from manylambda.progress import Progress
 
@@ -24,6 +26,7 @@ PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PRO
 """Docker's and nerdctl's clients add these of their settings to every container, podman those of this host."""
 _ASK_SECONDS: Final = 20.0
 _PULL_SECONDS: Final = 1800.0
+_REMOVE_SECONDS: Final = 30.0
 _OCI: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -140,6 +143,65 @@ def pull_image(program: Program, reference: str, architecture: str, *, progress:
     if answer.returncode:
         return NotPulled(f"`{program.name}` cannot pull `{reference}`: {reason}", is_late=False)
     return None
+
+
+def confinement(program: Program, machine: str) -> list[str]:
+    """Give the options of a container that reaches no network and writes to nothing but what it is given.
+
+    `machine` is the image's: `amd64`, `arm64`.
+    """
+    options = ["--pull=never", "--read-only", "--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    options += ["--log-driver=none"]
+    if program.is_podman:
+        # Else podman puts this host's proxies into the container, and makes more folders writable.
+        options += ["--http-proxy=false", "--read-only-tmpfs=false"]
+    else:
+        options += [word for proxy in PROXIES for word in ("-e", proxy, "-e", proxy.lower())]
+    if os.path.exists("/sys/fs/selinux/enforce"):  # noqa: PTH110
+        # Relabelling (`:z`) would change the user's files.
+        options += ["--security-opt=label=disable"]
+    if machine == "arm64" != program.architecture:
+        # As Graviton2, whose programs qemu runs in a quarter of the time: it has no pointer authentication.
+        options += ["-e", "QEMU_CPU=neoverse-n1"]
+    return options
+
+
+def mount(folder: Path | str, place: str, *, is_writable: bool = False) -> list[str]:
+    """Give the options that show a folder of this host at a place of the container."""
+    # The value is a line of CSV.
+    source = f"source={folder}".replace('"', '""')
+    return ["--mount", f'type=bind,"{source}",target={place}' + ("" if is_writable else ",readonly")]
+
+
+def remove(program: Program, name: str) -> None:
+    """End a container and remove it, should it still be there."""
+    at_once = ["--time", "0"] if program.is_podman else []
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        call([program.path, "rm", "--force", *at_once, name], seconds=_REMOVE_SECONDS)
+
+
+def is_absent(answer: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a container could not be started because its image does not have the program."""
+    # Of a program that is not there podman's service says only "received 409".
+    text = answer.stderr.lower()
+    return (
+        answer.returncode == 127
+        or ("executable file" in text and "not found" in text)
+        or "no such file or directory" in text
+    )
+
+
+def is_foreign(answer: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a container could not be started because this host does not run programs of its machine."""
+    return "exec format error" in (answer.stderr + answer.stdout).lower()
+
+
+def emulation_hint(program: Program, machine: str) -> str:
+    """Say how to let this host run programs of `amd64` or `arm64`."""
+    container = f"`{program.name} run --privileged --rm docker.io/tonistiigi/binfmt --install {machine}`"
+    command = install("qemu") if sys.platform == "linux" else None
+    # With an emulator that was only now installed, systemd-binfmt or binfmt-support registers it with the kernel.
+    return f"let qemu run them: `{command}`, or {container}" if command else f"let qemu run them: {container}"
 
 
 def client_environment() -> dict[str, str]:

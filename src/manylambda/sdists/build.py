@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.archive import write_zip
-from manylambda.errors import PackagingError
+from manylambda.errors import ManylambdaError, PackagingError
 from manylambda.host import folders
 from manylambda.locks.model import LocalPackage, ResolveOptions
 from manylambda.progress import SILENT
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from manylambda.fetch import Cache
     from manylambda.progress import Progress
+    from manylambda.sdists.engines.container import Image
     from manylambda.sdists.workshop import Source
     from manylambda.target import Target
 
@@ -54,6 +56,8 @@ class Builder:
         self._settings = settings or BuildSettings()
         self._cache = cache
         self._progress = progress
+        self._images: dict[Target, Image] = {}
+        self._preparing = threading.Lock()
         self._options = ResolveOptions(
             offline=self._settings.offline,
             environment={**environment, **self._settings.indexes.uv_environment()},
@@ -77,7 +81,7 @@ class Builder:
         This runs code of whoever wrote the source. Raises `PackagingError` when the build fails, makes another package
         or one that does not run on `target`; NotCached when it needs something and may not fetch it.
         """
-        pure_key, native = self._key(source, None), self._key(source, target)
+        pure_key, native = self._key(source, None), self._key(source, target, self._engine_identity(target))
         for key in (pure_key, native):
             known = self._recall(key, target) if key else None
             if known is not None:
@@ -96,20 +100,61 @@ class Builder:
                     # With a `setup.py` that asks for its Python the next target's may be another one.
                     self._keep(native if nature.asks_python else pure_key, built)
                     return built
-            built = _made(job, self._engine())
-            self._keep(native, built)
-            return built
+            return self._compiled(job, native)
         finally:
             task.finish()
 
-    def _engine(self) -> Callable[[Job, Path], Path]:
+    def _compiled(self, job: Job, key: str | None) -> BuiltWheel:
+        """Compile with what was asked for; `auto` takes a container only where zig is not to be had."""
+        if self._settings.engine == "container":
+            return self._in_container(job, self._image(job.target))
         from manylambda.sdists.engines import zig
 
-        return zig.build
+        try:
+            built = _made(job, zig.build)
+        except zig.Unavailable as unavailable:
+            if self._settings.engine == "zig":
+                raise unavailable.error from None
+            return self._in_container(job, self._image_instead(job, unavailable.error))
+        self._keep(key, built)
+        return built
 
-    def _key(self, source: Source, target: Target | None) -> str | None:
+    def _image_instead(self, job: Job, missing: ManylambdaError) -> Image:
+        """Give the image to build in for want of zig; raises `missing` when there is none either."""
+        try:
+            image = self._image(job.target)
+        except ManylambdaError as error:
+            missing.hint = f"{missing.hint or ''}; no container either: {error.message}".removeprefix("; ")
+            raise missing from None
+        reason = missing.message
+        self._progress.info(f"`{job.source.name}` is compiled in a container ({image.label}): {reason}")
+        return image
+
+    def _in_container(self, job: Job, image: Image) -> BuiltWheel:
+        from manylambda.sdists.engines import container
+
+        # Only now is it known which image it is.
+        key = self._key(job.source, job.target, image.decisive)
+        known = self._recall(key, job.target) if key else None
+        if known is not None:
+            return known
+        built = _made(job, lambda job, room: container.build(job, image, room))
+        self._keep(key, built)
+        return built
+
+    def _image(self, target: Target) -> Image:
+        from manylambda.sdists.engines import container
+
+        with self._preparing:  # of several builds the first one pulls it
+            found = self._images.get(target)
+            if found is None:
+                found = container.prepare(target, self._settings, cache=self._cache, progress=self._progress)
+                self._images[target] = found
+            return found
+
+    def _key(self, source: Source, target: Target | None, engine: str | None = None) -> str | None:
         """Hash all that decides the wheel; `target` is None for one that is the same for all."""
-        if source.key is None:
+        if source.key is None or (target is not None and engine is None):
             return None
         own = self._settings
         decisive: list[Any] = [
@@ -120,10 +165,16 @@ class Builder:
             sorted(own.constraints),
         ]
         if target is not None:
-            decisive += [str(target.python), target.machine, str(target.glibc), self._engine_identity()]
+            decisive += [str(target.python), target.machine, str(target.glibc), engine]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
-    def _engine_identity(self) -> str:
+    def _engine_identity(self, target: Target) -> str | None:
+        """Give what compiles, as far as it is here already."""
+        if self._settings.engine == "container":
+            from manylambda.sdists.engines import container
+
+            known = self._images.get(target)
+            return known.decisive if known is not None else container.identity(self._settings, target)
         from manylambda.sdists.engines import zig
 
         return zig.identity(self._settings)

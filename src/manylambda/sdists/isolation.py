@@ -45,7 +45,8 @@ _HIDDEN: Final = (
     "/usr/lib64/pkgconfig",
     "/usr/lib64/cmake",
 )  # fmt: skip
-_HOURS: Final = 2 * 3600.0
+MOST_SECONDS: Final = 2 * 3600.0
+"""What a hook may take."""
 _MOST_LINES: Final = 20_000
 _MOST_LINE: Final = 2000
 _UNPRINTABLE: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -128,7 +129,7 @@ class Bubblewrap:
         options = [*self._options, *_compilers(self._folder), "--bind", answer, self.answer_place(answer)]
         for name, value in environment.items():
             options += ["--setenv", name, value]
-        outcome = _run([self._program, *options, "--chdir", folder, "--", *command], None, None, hear)
+        outcome = run([self._program, *options, "--chdir", folder, "--", *command], None, None, hear)
         if outcome.status and outcome.log and outcome.log[-1].startswith("bwrap: "):
             raise PackagingError(f"bubblewrap cannot hold the build: {outcome.log[-1].removeprefix('bwrap: ')}")
         return outcome
@@ -156,7 +157,7 @@ class Bare:
         answer: str,  # noqa: ARG002 - everything is in reach
     ) -> Outcome:
         """See `Isolation`."""
-        return _run(command, {**environment, **_needed()}, folder, hear)
+        return run(command, {**environment, **_needed()}, folder, hear)
 
     def answer_place(self, answer: str) -> str:
         """See `Isolation`."""
@@ -217,14 +218,23 @@ def _needed() -> dict[str, str]:
     return {**kept, "http_proxy": nowhere, "https_proxy": nowhere, "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere}
 
 
-def _run(
-    command: Sequence[str], environment: Mapping[str, str] | None, folder: str | None, hear: Callable[[str], None]
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None,
+    folder: str | None,
+    hear: Callable[[str], None],
+    *,
+    holds_input: bool = False,
 ) -> Outcome:
+    """Run a program with just this environment, and end it with its children when it takes too long or we are ended.
+
+    With `holds_input` its standard input has nothing, and ends when we do, in whatever way.
+    """
     lines: deque[str] = deque(maxlen=_MOST_LINES)
     try:
         running = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if holds_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={} if environment is None else dict(environment),
@@ -235,7 +245,7 @@ def _run(
     except OSError as error:
         raise PackagingError(f"`{command[0]}` cannot be started: {error.strerror or error}") from error
     assert running.stdout is not None
-    over = threading.Timer(_HOURS, process.kill_group, (running,))
+    over = threading.Timer(MOST_SECONDS, process.kill_group, (running,))
     over.daemon = True
     over.start()
     began = time.monotonic()
@@ -251,8 +261,10 @@ def _run(
         process.kill_group(running)
         running.wait(_GRACE)
         running.stdout.close()
-    if time.monotonic() - began >= _HOURS:
-        lines.append(f"ended after {_HOURS / 3600:.0f} hours")
+        if running.stdin is not None:
+            running.stdin.close()
+    if time.monotonic() - began >= MOST_SECONDS:
+        lines.append(f"ended after {MOST_SECONDS / 3600:.0f} hours")
     return Outcome(status, tuple(lines))
 
 

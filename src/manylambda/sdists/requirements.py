@@ -6,10 +6,12 @@ Wheels only: no code of a build requirement runs before the build itself.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import NotCached, PackagingError
 from manylambda.locks.program import run_uv
+from manylambda.locks.resolve import UV_GLIBC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +20,19 @@ if TYPE_CHECKING:
     from manylambda.host.interpreters import Interpreter
     from manylambda.locks.model import ResolveOptions
     from manylambda.locks.program import Outcome
+    from manylambda.target import GlibcVersion
 
 _MISSING: Final = re.compile(r"network was disabled|--offline|not found in the cache")
+
+
+class System(NamedTuple):
+    """The Linux that builds when that is not this host: that of an image."""
+
+    version: str
+    """Of its CPython: `3.11.2`."""
+    machine: str
+    """`x86_64`, `aarch64`."""
+    glibc: GlibcVersion
 
 
 def resolve(
@@ -27,7 +40,7 @@ def resolve(
     requires: Sequence[str],
     *,
     constraints: Sequence[str],
-    python: Interpreter,
+    python: Interpreter | System,
     scratch: Path,
     options: ResolveOptions,
 ) -> str:
@@ -42,14 +55,14 @@ def resolve(
     held.write_text("".join(f"{one}\n" for one in constraints), encoding="utf-8")
     outcome = run_uv(
         [
-            *("pip", "compile", str(wanted), "--constraints", str(held), "--python", python.program),
+            *("pip", "compile", str(wanted), "--constraints", str(held), *_of(python)),
             *("--only-binary", ":all:", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
         ],
         folder=scratch,
         options=options,
     )
     if outcome.returncode:
-        raise _failure(name, outcome, options, "resolved")
+        raise _failure(name, outcome, options, "resolved", python)
     return outcome.stdout
 
 
@@ -81,16 +94,51 @@ def install(
         options=options,
     )
     if outcome.returncode:
-        raise _failure(name, outcome, options, "installed")
+        raise _failure(name, outcome, options, "installed", python)
 
 
-def _failure(name: str, outcome: Outcome, options: ResolveOptions, what: str) -> PackagingError | NotCached:
+def place(name: str, locked: str, folder: Path, *, system: System, scratch: Path, options: ResolveOptions) -> None:
+    """Put what `locked` pins for another system into `folder`, with its programs in `folder/bin`.
+
+    Of these the Python ones name one of this host. Raises as `install` does.
+    """
+    folder.mkdir(exist_ok=True)
+    if not locked:
+        return
+    pinned = scratch / "build-requirements.txt"
+    pinned.write_text(locked, encoding="utf-8")
+    outcome = run_uv(
+        [
+            *("pip", "sync", str(pinned), "--target", str(folder), *_of(system)),
+            *("--require-hashes", "--only-binary", ":all:", "--quiet"),
+        ],
+        folder=scratch,
+        options=options,
+    )
+    if outcome.returncode:
+        raise _failure(name, outcome, options, "installed", system)
+
+
+def _of(python: Interpreter | System) -> list[str]:
+    """Tell uv what the requirements are for."""
+    if not isinstance(python, System):
+        return ["--python", python.program]
+    # What an image loads, not what uv is asked to make: at or below its glibc.
+    minor = max((known for known in UV_GLIBC if known <= python.glibc.minor), default=UV_GLIBC[0])
+    platform = f"{python.machine}-manylinux_2_{minor}"
+    return ["--python", sys.executable, "--python-version", python.version, "--python-platform", platform]
+
+
+def _failure(
+    name: str, outcome: Outcome, options: ResolveOptions, what: str, python: Interpreter | System
+) -> PackagingError | NotCached:
     if options.offline and _MISSING.search(outcome.stderr):
         return NotCached(
             f"the build requirements of `{name}` are not in uv's cache", hint="build once without `--offline`"
         )
     cause = " ".join(outcome.cause.split())
+    where = "the image" if isinstance(python, System) else "this host"
     return PackagingError(
         f"the build requirements of `{name}` cannot be {what}: {cause}",
-        hint="they are taken as wheels for this host; `[tool.manylambda.sdist] constraints` holds their versions",
+        hint=f"they are taken as wheels for {where}; `[tool.manylambda.sdist] constraints` holds their versions",
     )

@@ -19,7 +19,7 @@ from manylambda.sdists.backend import Backend, read_build_system
 from manylambda.sdists.isolation import PLACE, Bare, Bubblewrap, Seen, bubblewrap, programs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from manylambda.fetch import Cache
@@ -107,7 +107,6 @@ class Workshop:
         `settings` are told to the backend. Raises `BuildFailed`; `PackagingError` and NotCached for its requirements.
         """
         job, root, name = self._job, self.root, self._job.source.name
-        _write_hook(self._room / "tools")
         programs(self._room / "tools" / "programs")
         folders = (f"{root}/tools/bin", f"{root}/env/{'Scripts' if _WINDOWS else 'bin'}", f"{root}/tools/programs")
         complete = {
@@ -118,26 +117,16 @@ class Workshop:
             **environment,
             **job.settings.environment.get(name, {}),
         }
-        told: dict[str, Any] = {**(settings or {}), **job.settings.config_settings.get(name, {})}
-        system = read_build_system(self._copy.folder, name)
-        describes_target = "MANYLAMBDA_TARGET" in complete
-        self._install(system.requires, describes_target=describes_target)
-        place = self._copy.folder.relative_to(self._room / "source").as_posix()
-        backend = Backend(
-            system,
+        return call_backend(
+            job,
+            self._room,
+            self._copy.folder,
             self._isolation,
-            source=f"{root}/source/{place}",
             python=self.python,
             environment=complete,
-            hear=lambda line: job.progress.detail(f"{name}: {line}"),
+            settings=settings or {},
+            install=lambda wanted: self._install(wanted, describes_target="MANYLAMBDA_TARGET" in complete),
         )
-        if more := backend.requires(told):
-            self._install([*system.requires, *more], describes_target=describes_target)
-        filename = backend.wheel(f"{root}/out", told)
-        raw = self._room / "out" / os.path.basename(filename)  # noqa: PTH119 - the build's word, of whatever kind
-        if not raw.is_file():
-            raise PackagingError(f"the build of `{name}` made no wheel: `{filename}` is not there")
-        return raw
 
     def _install(self, wanted: Sequence[str], *, describes_target: bool) -> None:
         job = self._job
@@ -180,6 +169,43 @@ class Workshop:
             (self._room / "sysroot").mkdir()
             shown.append(Seen(str(self._job.settings.sysroot), f"{PLACE}/sysroot"))
         return Bubblewrap(program, self._room, shown, writable=_WRITABLE)
+
+
+def call_backend(
+    job: Job,
+    room: Path,
+    tree: Path,
+    isolation: Isolation,
+    *,
+    python: str,
+    environment: Mapping[str, str],
+    settings: Mapping[str, Any],
+    install: Callable[[Sequence[str]], None],
+) -> Path:
+    """Run the hooks of the backend that the source in `tree` names; give the wheel it made.
+
+    `install` provides requirements, and is called with all of them each time. See `Workshop.run` for what is raised.
+    """
+    name, root = job.source.name, isolation.root
+    _write_hook(room / "tools")
+    told: dict[str, Any] = {**settings, **job.settings.config_settings.get(name, {})}
+    system = read_build_system(tree, name)
+    install(system.requires)
+    backend = Backend(
+        system,
+        isolation,
+        source=f"{root}/source/{tree.relative_to(room / 'source').as_posix()}",
+        python=python,
+        environment=environment,
+        hear=lambda line: job.progress.detail(f"{name}: {line}"),
+    )
+    if more := backend.requires(told):
+        install([*system.requires, *more])
+    filename = backend.wheel(f"{root}/out", told)
+    raw = room / "out" / os.path.basename(filename)  # noqa: PTH119 - the build's word, of whatever kind
+    if not raw.is_file():
+        raise PackagingError(f"the build of `{name}` made no wheel: `{filename}` is not there")
+    return raw
 
 
 def _write_hook(tools: Path) -> None:

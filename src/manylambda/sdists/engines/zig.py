@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manylambda.errors import PackagingError
+from manylambda.errors import FetchError, PackagingError
 from manylambda.host.interpreters import download_interpreter, find_interpreter
 from manylambda.host.model import Unusable
 from manylambda.sdists import headers, toolchain
@@ -14,9 +14,18 @@ from manylambda.sdists.workshop import Workshop
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from manylambda.errors import ManylambdaError
     from manylambda.host.interpreters import Interpreter
     from manylambda.sdists.model import BuildSettings
     from manylambda.sdists.workshop import Job
+
+
+class Unavailable(Exception):
+    """There is no compiler, or no Python for it, on this host; `error` says which, for the user."""
+
+    def __init__(self, error: ManylambdaError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 def identity(settings: BuildSettings) -> str:
@@ -25,9 +34,12 @@ def identity(settings: BuildSettings) -> str:
 
 
 def build(job: Job, room: Path) -> Path:
-    """Give the wheel. Raises `BuildFailed`, `PackagingError` and what `find_zig` raises."""
-    python = _python(job)
-    zig = toolchain.find_zig(job.cache, job.options, job.progress)
+    """Give the wheel. Raises `Unavailable`, `BuildFailed` and `PackagingError`."""
+    try:
+        python = _python(job)
+        zig = toolchain.find_zig(job.cache, job.options, job.progress)
+    except (PackagingError, FetchError) as error:
+        raise Unavailable(error) from error
     shop = Workshop(job, room, python, seen=[Seen(str(zig), "/zig")])
     chain = toolchain.Toolchain(
         target=job.target,

@@ -7,20 +7,17 @@ time runs out inside (`inside/first.py`), so that it ends too when nobody is lef
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import TrialError
 from manylambda.host import containers
 from manylambda.host.containers import find_program
-from manylambda.host.install import install
 from manylambda.host.model import Unusable
 from manylambda.progress import SILENT
 from manylambda.trial.engines import process
@@ -201,7 +198,7 @@ class ContainerSession:
                 seconds=limits.seconds + _START_SECONDS,
                 hear=hear,
                 mark=mark,
-                kill=lambda: _remove(self._program, name),
+                kill=lambda: containers.remove(self._program, name),
                 folder=folder,
             )
         if completed.status in {125, 126} and completed.peak_memory is None and not completed.timed_out:
@@ -285,13 +282,12 @@ def _look(program: Program, identity: str, reference: str, target: Target) -> di
             is_bound = False
             answer = _try(program, identity, python, target, is_bound=is_bound)
         if answer.returncode:
-            if "exec format error" in (answer.stderr + answer.stdout).lower():
+            if containers.is_foreign(answer):
                 raise TrialError(
                     f"this host cannot run {target.machine} programs: `{reference}`",
-                    hint=_emulation_hint(program, target),
+                    hint=containers.emulation_hint(program, target.architecture.oci),
                 )
-            # Of a program that is not there podman's service says only "received 409", so that the others are tried.
-            if answer.returncode != 127 and not _is_absent(answer):
+            if not containers.is_absent(answer):
                 failure = containers.failure(answer)
             continue
         try:
@@ -339,27 +335,13 @@ def _try(
     try:
         return containers.call(command, seconds=60)
     except subprocess.TimeoutExpired:
-        _remove(program, name)
+        containers.remove(program, name)
         raise TrialError(f"`{program.name}` does not start a container in 60 s") from None
 
 
 def _is_about_bounds(answer: subprocess.CompletedProcess[str]) -> bool:
     text = answer.stderr.lower()
     return any(word in text for word in ("cgroup", "memory", "pids", "resource limit"))
-
-
-def _is_absent(answer: subprocess.CompletedProcess[str]) -> bool:
-    text = answer.stderr.lower()
-    return ("executable file" in text and "not found" in text) or "no such file or directory" in text
-
-
-def _emulation_hint(program: Program, target: Target) -> str:
-    container = (
-        f"`{program.name} run --privileged --rm docker.io/tonistiigi/binfmt --install {target.architecture.oci}`"
-    )
-    command = install("qemu") if sys.platform == "linux" else None
-    # With an emulator that was only now installed, systemd-binfmt or binfmt-support registers it with the kernel.
-    return f"let qemu run them: `{command}`, or {container}" if command else f"let qemu run them: {container}"
 
 
 def _run_command(
@@ -373,40 +355,20 @@ def _run_command(
     environment: Mapping[str, str],
     limits: Limits | None,
 ) -> list[str]:
-    command = [program.path, "run", "--rm", "--interactive", "--name", name, "--pull=never"]
-    command += ["--read-only", "--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={TEMPORARY_BYTES}"]  # noqa: S108
-    command += ["--network=none", "--user", ":".join(USER), "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    command = [program.path, "run", "--rm", "--interactive", "--name", name, *containers.confinement(program, machine)]
+    command += ["--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={TEMPORARY_BYTES}"]  # noqa: S108
+    command += ["--user", ":".join(USER)]
     if limits is not None:
         command += [f"--memory={limits.memory}", f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes}"]
     if program.is_podman:
-        # Else podman puts this host's proxies into the container, and makes more folders writable.
-        command += ["--http-proxy=false", "--read-only-tmpfs=false", "--log-driver=none"]
         # Lambda has no shared memory: what needs it must fail here too.
         command += ["--tmpfs", "/dev/shm:ro,size=4k"]  # noqa: S108
-    else:
-        command += [word for proxy in containers.PROXIES for word in ("-e", proxy, "-e", proxy.lower())]
-        command += ["--log-driver=none"]
-    if os.path.exists("/sys/fs/selinux/enforce"):  # noqa: PTH110
-        # Relabelling (`:z`) would change the user's files.
-        command += ["--security-opt=label=disable"]
     for folder, place in folders:
-        # The value is a line of CSV.
-        source = f"source={folder}".replace('"', '""')
-        command += ["--mount", f'type=bind,"{source}",target={place},readonly']
-    if machine == "arm64" != program.architecture:
-        # As Graviton2, whose programs qemu runs in a quarter of the time: it has no pointer authentication.
-        command += ["-e", "QEMU_CPU=neoverse-n1"]
+        command += containers.mount(folder, place)
     for key, value in environment.items():
         command += ["-e", f"{key}={value}"]
     workdir = ["--workdir", folders[0][1]] if folders else ["--workdir", "/"]
     return [*command, *workdir, "--entrypoint", inside[0], identity, *inside[1:]]
-
-
-def _remove(program: Program, name: str) -> None:
-    """End a container and remove it, should it still be there."""
-    at_once = ["--time", "0"] if program.is_podman else []
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        containers.call([program.path, "rm", "--force", *at_once, name], seconds=_START_SECONDS)
 
 
 def _scripts(cache: Cache) -> Path:
