@@ -38,6 +38,7 @@ _EXTENSIONS: Final = re.compile(
     r"\b(ext_modules|Extension\s*\(|cffi_modules|rust_extensions|RustExtension|cythonize|mypycify|CMakeExtension"
     r"|Pybind11Extension|ext-modules)"
 )
+_RUST: Final = re.compile(r"(maturin|setuptools[-_]rust)(?![\w-])", re.IGNORECASE)
 _ABOUT_PYTHON: Final = re.compile(r"version_info|python_version|sys\.platform|platform\.|os\.name|sysconfig|PY[23]\b")
 LEGACY_BACKEND: Final = "setuptools.build_meta:__legacy__"
 
@@ -54,6 +55,8 @@ class Nature(NamedTuple):
     """As `build-system.build-backend` names it."""
     asks_python: bool
     """Whether its `setup.py` asks which Python or system runs it, and so may give another wheel on another."""
+    builds_rust: bool = False
+    """Whether its build cannot do without Rust; with others `.rs` files are a part that need not be built."""
 
     @property
     def sentence(self) -> str:
@@ -92,7 +95,8 @@ def examine(names: Iterable[str], read: Callable[[str], str | None]) -> Nature:
     # Sources alone may be data; with a program that builds them they seldom are.
     is_native = says_so or (bool(found) and bool(setup or build_system.get("backend-path")))
     languages = {_LANGUAGES[_suffix(name)] for name in found} if is_native else set()
-    if backend.startswith(("maturin", "setuptools_rust")):
+    builds_rust = backend.startswith(("maturin", "setuptools_rust")) or any(_RUST.match(one) for one in requires)
+    if builds_rust:
         languages.add("Rust")
     return Nature(
         is_native=is_native,
@@ -100,6 +104,7 @@ def examine(names: Iterable[str], read: Callable[[str], str | None]) -> Nature:
         sources=tuple(found) if is_native else (),
         backend=backend,
         asks_python=bool(_ABOUT_PYTHON.search(setup)),
+        builds_rust=builds_rust,
     )
 
 
