@@ -7,6 +7,7 @@ macros run only in the build itself.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -46,7 +47,7 @@ class _Fetched(NamedTuple):
     config: str
 
 
-def fetch_crates(job: Job, rust: Rust, room: Path, root: str) -> None:
+def fetch_crates(job: Job, rust: Rust, room: Path, root: str, *, is_closed: bool) -> None:
     """Put the crates that the tree in `room` asks for where its build, for which `room` is `root`, finds them.
 
     Raises FetchError when they cannot be had, NotCached when they are not there and `offline`, `PackagingError` when
@@ -55,6 +56,10 @@ def fetch_crates(job: Job, rust: Rust, room: Path, root: str) -> None:
     tree, name = room / "source", job.source.name
     manifests = _roots(tree)
     if not manifests or _brings_crates(tree) or not any(_asks_for_crates(tree / one) for one in manifests):
+        return
+    if rust.crates is not None:
+        place = rust.place(rust.crates, is_closed=is_closed)
+        _configure(room, f'[source.crates-io]\nreplace-with = "own"\n\n[source.own]\ndirectory = {json.dumps(place)}\n')
         return
     skeleton = room / "manifests"
     _copy_manifests(tree, skeleton)
@@ -81,12 +86,15 @@ def fetch_crates(job: Job, rust: Rust, room: Path, root: str) -> None:
         lock = (skeleton / one).with_name("Cargo.lock")
         if lock.is_file():
             shutil.copyfile(lock, (tree / one).with_name("Cargo.lock"))
-    config = room / "work" / "cargo" / "config.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(
-        re.sub(r"^directory = .*$", lambda _: f'directory = "{root}/crates"', fetched.config, flags=re.MULTILINE),
-        encoding="utf-8",
+    _configure(
+        room, re.sub(r"^directory = .*$", lambda _: f'directory = "{root}/crates"', fetched.config, flags=re.MULTILINE)
     )
+
+
+def _configure(room: Path, text: str) -> None:
+    home = room / "work" / "cargo"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(text, encoding="utf-8")
 
 
 def _vendor(job: Job, rust: Rust, manifests: Sequence[Path], room: Path, *, is_locked: bool) -> _Fetched:
@@ -126,14 +134,39 @@ def _vendor(job: Job, rust: Rust, manifests: Sequence[Path], room: Path, *, is_l
     return _Fetched(done.returncode, done.stderr, done.stdout)
 
 
+def own_crates(environment: Mapping[str, str]) -> Path | None:
+    """Give the folder of crates that the user's own configuration puts in the place of crates.io.
+
+    It is used as it is: up to 1.86 `cargo vendor` deletes the crates of such a folder when it takes one (cargo #15244).
+    """
+    config = _config(environment)
+    sources = _table(config).get("source") if config else None
+    name: object = "crates-io"
+    while config and isinstance(sources, dict) and isinstance(name, str):
+        source = sources.pop(name, None)
+        if not isinstance(source, dict):
+            break
+        if isinstance(folder := source.get("directory"), str):
+            return config.parent.parent / folder
+        name = source.get("replace-with")
+    return None
+
+
 def _user_config(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the user's own configuration, which may name a mirror."""
-    home = environment.get("CARGO_HOME") or os.path.join(environment.get("HOME", ""), ".cargo")  # noqa: PTH118
-    for name in ("config.toml", "config"):
-        path = Path(home) / name
-        if path.is_absolute() and path.is_file():
-            yield from ("--config", str(path))
-            return
+    config = _config(environment)
+    sources = _table(config).get("source", {}) if config else {}
+    has_folder = isinstance(sources, dict) and any(
+        isinstance(one, dict) and "directory" in one for one in sources.values()
+    )
+    if config and not has_folder:  # see `own_crates`
+        yield from ("--config", str(config))
+
+
+def _config(environment: Mapping[str, str]) -> Path | None:
+    home = Path(environment.get("CARGO_HOME") or Path(environment.get("HOME", ""), ".cargo"))
+    found = (home / name for name in ("config.toml", "config") if home.is_absolute())
+    return next((path for path in found if path.is_file()), None)
 
 
 def _roots(tree: Path) -> list[str]:
@@ -196,9 +229,7 @@ def _failure(name: str, said: str, *, is_offline: bool) -> FetchError | Packagin
     first = next((line for line in lines if line.startswith("error")), lines[-1] if lines else "no reason was given")
     if is_offline and (_OFFLINE.search(said) or _UNREACHED.search(said)):
         return NotCached(f"the crates of `{name}` are not in the cache", hint="build once without `--offline`")
-    # The causes follow, the innermost last.
-    last = lines[-1] if "Caused by:" in lines else first
-    cause = without_credentials(last.removeprefix("error:").strip().rstrip("."))
+    cause = without_credentials(", ".join(_innermost(lines) or [first.removeprefix("error:").strip().rstrip(".")]))
     if _UNREACHED.search(said):
         return FetchError(
             f"the crates of `{name}` cannot be fetched: {cause}",
@@ -206,3 +237,9 @@ def _failure(name: str, said: str, *, is_offline: bool) -> FetchError | Packagin
             "a source that has them within (`cargo vendor`) needs neither",
         )
     return PackagingError(f"cargo cannot tell the crates of `{name}`: {cause}")
+
+
+def _innermost(lines: Sequence[str]) -> list[str]:
+    """Give what the last cause that cargo tells says, in one or two lines."""
+    last = max((number for number, line in enumerate(lines) if line == "Caused by:"), default=None)
+    return [line.rstrip(".") for line in lines[last + 1 : last + 3]] if last is not None else []

@@ -88,7 +88,7 @@ def explain(name: str, log: Sequence[str], failed: Sequence[Failed], target: Tar
     if asked and not sysroot:
         named = ", ".join(f"`{word}`" for word in dict.fromkeys(asked))
         return Explanation(f"it looks for {named} with pkg-config", _sysroot_hint(build, library_linked(asked[0])))
-    return Explanation(first_cause(failed) or _last(log), None)
+    return Explanation(first_cause(failed) or _first_of_cargo(log) or _last(log), None)
 
 
 def library_of_header(header: str) -> Library | None:
@@ -117,6 +117,14 @@ def _found(key: str, name: str) -> Library | None:
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             return Library(str(one["name"]), str(one["debian"]))
     return None
+
+
+def _first_of_cargo(log: Sequence[str]) -> str | None:
+    """Pick what cargo or rustc said first; what runs them says only that they failed."""
+    if not any(re.search(r"\b(cargo|maturin)\b", line) for line in log):
+        return None
+    found = (re.match(r"\s*error(?:\[E\d+\])?: (?!could not compile|command |aborting)(.+)", line) for line in log)
+    return next((match[1].strip().rstrip(".") for match in found if match), None)
 
 
 def _last(log: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import PackagingError
 from manylambda.host import process
+from manylambda.sdists.crates import own_crates
 from manylambda.sdists.isolation import Seen
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 _PLACE: Final = "/rust"
+_CARGO: Final = "/rust-cargo"
+_CRATES: Final = "/rust-crates"
 # Of every glibc that Rust has a standard library for; what is linked for this host runs on it, however old it is.
 _OLDEST_GLIBC: Final = "2.17"
 _INSTALL: Final = "install it from https://rustup.rs, then `rustup target add {}`"
@@ -44,21 +47,27 @@ class Rust(NamedTuple):
     """The triple that it runs on: `x86_64-unknown-linux-gnu`."""
     triple: str
     """Of the target."""
+    crates: Path | None = None
+    """A folder of crates that the user's configuration puts in the place of crates.io."""
 
     def seen(self) -> Iterator[Seen]:
         """Yield what a build has to be shown of it: that of a distribution lies where every build can see it."""
         if not _is_shown(self.sysroot):
             yield Seen(str(self.sysroot), _PLACE)
         if self._within(self.cargo) is None and not _is_shown(self.cargo):
-            yield Seen(str(self.cargo), f"{_PLACE}-cargo")
+            yield Seen(str(self.cargo), _CARGO)
+        if self.crates is not None and not _is_shown(self.crates):
+            yield Seen(str(self.crates), _CRATES)
 
     def place(self, path: Path, *, is_closed: bool) -> str:
         """Give where a build finds a path of it."""
         if not is_closed or _is_shown(path):
             return str(path)
+        if path == self.crates:
+            return _CRATES
         within = self._within(path)
         if within is None:
-            return f"{_PLACE}-cargo"
+            return _CARGO
         return _PLACE if within == "." else f"{_PLACE}/{within}"
 
     def _within(self, path: Path) -> str | None:
@@ -100,7 +109,8 @@ def find_rust(name: str, machine: str, environment: Mapping[str, str]) -> Rust:
             f"{what} the Rust toolchain on this host ({version}) has no standard library of `{triple}`",
             hint=command if is_rustup else f"a toolchain of https://rustup.rs gets it by {command}",
         )
-    return Rust(sysroot, rustc, cargo, version, fields.get("commit-hash", ""), fields.get("host", ""), triple)
+    commit, host = fields.get("commit-hash", ""), fields.get("host", "")
+    return Rust(sysroot, rustc, cargo, version, commit, host, triple, own_crates(environment))
 
 
 def identity(environment: Mapping[str, str]) -> str | None:
@@ -197,7 +207,9 @@ def _flags(rust: Rust, root: str, *, is_closed: bool) -> Iterator[str]:
     yield from ("-C", "debuginfo=0", "-C", "strip=symbols")
     library = f"{rust.place(rust.sysroot, is_closed=is_closed)}/lib/rustlib/src/rust"
     # The last one that fits holds.
-    places = ((root, "build"), (f"{root}/source", "."), (f"{root}/crates", "crates"))
+    places = [(root, "build"), (f"{root}/source", "."), (f"{root}/crates", "crates")]
+    if rust.crates is not None:
+        places.append((rust.place(rust.crates, is_closed=is_closed), "crates"))
     for place, name in (*places, (library, f"/rustc/{rust.commit}")):
         yield f"--remap-path-prefix={place}={name}"
 
