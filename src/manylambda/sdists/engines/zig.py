@@ -8,7 +8,9 @@ from manylambda.errors import FetchError, PackagingError
 from manylambda.host.interpreters import download_interpreter, find_interpreter
 from manylambda.host.model import Unusable
 from manylambda.sdists import headers, toolchain
+from manylambda.sdists.crates import fetch_crates
 from manylambda.sdists.isolation import Seen
+from manylambda.sdists.rust import find_rust, lay_out_rust
 from manylambda.sdists.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -34,13 +36,16 @@ def identity(settings: BuildSettings) -> str:
 
 
 def build(job: Job, room: Path) -> Path:
-    """Give the wheel. Raises `Unavailable`, `BuildFailed` and `PackagingError`."""
+    """Give the wheel. Raises `Unavailable`, `BuildFailed`, `PackagingError` and FetchError."""
+    rustc = None
+    if job.nature.builds_rust:
+        rustc = find_rust(job.source.name, job.target.machine, job.options.environment)
     try:
         python = _python(job)
         zig = toolchain.find_zig(job.cache, job.options, job.progress)
     except (PackagingError, FetchError) as error:
         raise Unavailable(error) from error
-    shop = Workshop(job, room, python, seen=[Seen(str(zig), "/zig")])
+    shop = Workshop(job, room, python, seen=[Seen(str(zig), "/zig"), *(rustc.seen() if rustc else ())])
     chain = toolchain.Toolchain(
         target=job.target,
         zig=zig,
@@ -51,6 +56,11 @@ def build(job: Job, room: Path) -> Path:
         chain, room / "tools", shop.root, python=shop.python, zig="/zig" if shop.is_closed else str(zig)
     )
     toolchain.warm(chain, job.cache, room / "work" / "zig", is_cpp=job.nature.is_cpp, progress=job.progress)
+    if rustc:
+        fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)
+        environment |= lay_out_rust(
+            rustc, job.target, room / "tools", shop.root, python=shop.python, is_closed=shop.is_closed
+        )
     return shop.run(environment, settings=toolchain.backend_settings(job.nature.backend, f"{shop.root}/tools"))
 
 
