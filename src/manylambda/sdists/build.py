@@ -166,6 +166,10 @@ class Builder:
         ]
         if target is not None:
             decisive += [str(target.python), target.machine, str(target.glibc), engine]
+            if own.sysroot is not None:
+                from manylambda.sdists import repair, sysroot
+
+                decisive += [repair.PATCHER.title, sysroot.digest(own.sysroot)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def _engine_identity(self, target: Target) -> str | None:
@@ -177,7 +181,7 @@ class Builder:
             return known.decisive if known is not None else container.identity(self._settings, target)
         from manylambda.sdists.engines import zig
 
-        return zig.identity(self._settings)
+        return zig.identity()
 
     def _recall(self, key: str, target: Target) -> BuiltWheel | None:
         """Give the wheel that an earlier build made, if it is still what it was and is for the target."""
@@ -211,13 +215,30 @@ def _made(job: Job, engine: Callable[[Job, Path], Path]) -> BuiltWheel:
         natives = unpacked.natives()
         if engine is pure.build and natives:
             raise AskedForCompiler
-        tree, filename = wheel.finish(unpacked, wheel.platform_tag(natives, job.target.machine))
+        platform = wheel.platform_tag(natives, job.target.machine)
+        if natives and job.settings.sysroot is not None and _bundle(job, unpacked, job.settings.sysroot):
+            platform = wheel.platform_tag(unpacked.natives(), job.target.machine)
+        tree, filename = wheel.finish(unpacked, platform)
         _check_target(job, filename)
         with job.cache.writing(filename):
             temporary = job.cache.incoming(f"{os.getpid():x}-{os.urandom(8).hex()}.whl")
             sha256 = write_zip(tree, temporary).sha256
             path = job.cache.keep(temporary, sha256, filename)
         return BuiltWheel(path, None if natives else _fallback(job, failures.read(told)))
+
+
+def _bundle(job: Job, unpacked: wheel.Unpacked, root: Path) -> bool:
+    """Put what the wheel needs of the root file system into it; say whether there was anything."""
+    from manylambda.sdists import repair, sysroot
+    from manylambda.sdists.tools import find_tool
+
+    opened = sysroot.open_sysroot(root, job.target)
+    found = repair.bundle(
+        unpacked, job.target, opened, lambda: find_tool(repair.PATCHER, job.cache, job.options, job.progress)
+    )
+    if found:
+        job.progress.info(f"`{job.source.name}` brings what it needs of the root file system: {', '.join(found)}")
+    return bool(found)
 
 
 def _fallback(job: Job, told: Sequence[failures.Failed]) -> Fallback | None:

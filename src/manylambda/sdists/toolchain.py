@@ -10,19 +10,22 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from manylambda.errors import PackagingError
+from manylambda.errors import FetchError, PackagingError
 from manylambda.progress import SILENT
+from manylambda.sdists.sysroot import HEADERS, library_folders, resolve
+from manylambda.sdists.sysroot import lay_out as lay_out_libraries
 from manylambda.sdists.tools import Tool, find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from manylambda.fetch import Cache
     from manylambda.locks.model import ResolveOptions
     from manylambda.progress import Progress
+    from manylambda.sdists.sysroot import Sysroot
     from manylambda.target import Target
 
 ZIG: Final = "0.17.1"
@@ -47,6 +50,36 @@ _ZIG: Final = Tool(
     package="ziglang",
     size=100,
 )
+# 2.5.1 of pkgconf; this host's own is of any version, and Windows and macOS come with none.
+_PKGCONF: Final = Tool(
+    name="pkgconf",
+    version="3.0.7.post0",
+    hashes=(
+        "095c4f3dadc59e53600f3b941f05f0da4de6c819ccf1c4f853f4d66612883c96",
+        "3716a2a2b2dca3466589b371e5bfa88bb5a4e84e4e7a3771ce14b112a0965f05",
+        "3a688f02e12602b4a2be79d9a54ed598d5c44fc2fe042a7501aae53054e4688d",
+        "47cbf6889d84297b9a4e1741ae016daa4e198f3ec8bab7ce74554cc50b77cce4",
+        "4ece8d4e650ee172ddadff762ad31a590a4d91a070806aee09eb92a89e67f559",
+        "9235b2bf40fab20580a88154aef5e275f806c0bda3221d6a0cf9afaaaff77a08",
+        "9d60ee4d9f942564a214027347a51b12c5ffac1cf84a3b9e6ad707c35fae45c0",
+        "a4cffe9897e62e23574700ce875ab8273ae17d7c39f0f19e6c89fa4cb05c0c37",
+        "a850487b3beeffdfa3c5e979c24e0528e03a203a0e8695fa6a4c0560d9401d88",
+        "bd3ee4b5294a888d58462324cb83b7c0bc7150cc15b64b36aaf983e4b0ab90d5",
+        "c2cec076aece3cc5a1ae04ba832498461e85a04ccfbd2bf9b4099b1780b128f5",
+        "df29406af15e6e55ac9061c59dd24f296f94e8b091897e036c3933ef6595cf5d",
+        "e1d46ad90caa1e8558246e68c0469683b7c12c65ca662e3268aa3c4a4fd7636f",
+        "e7906bb5ec1d0d074e397466075a8545f1c50cb11710768644f222ba8acebc7f",
+        "ec2e213ae5f922134e3188ed8cbb1e8bcdd0c5b351acfdf9c5833ac32ebfd738",
+        "f1496aecdf646fc54d22ba99f80cdc79c8581b40fc07d2b0f6d4b5bbecf01dfb",
+        "faebb89a180ac7a288f4f7f6c9475ab480bfc2c675812f90801e63c3959d6a04",
+    ),
+    what="pkg-config",
+    package="pkgconf",
+    size=1,
+)
+# Below `tools`: a root of its own, so that CMake takes what is in it for the target's.
+_ROOT: Final = "libraries"
+_LIBRARIES: Final = f"{_ROOT}/usr/lib"
 TOOLS: Final = ("cc", "c++", "ar", "ranlib", "strip", "pkg-config")
 # What builds call the same tools by.
 _ALIASES: Final[Mapping[str, str]] = {
@@ -65,7 +98,7 @@ class Toolchain:
     """The folder of zig: its program and its library."""
     headers: Path
     """The headers of the target's CPython, `pyconfig.h` among them."""
-    sysroot: Path | None = None
+    sysroot: Sysroot | None = None
 
     @property
     def triple(self) -> str:
@@ -88,11 +121,32 @@ def find_zig(cache: Cache, options: ResolveOptions, progress: Progress = SILENT)
     return find_tool(_ZIG, cache, options, progress) / "ziglang"
 
 
-def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: str) -> dict[str, str]:
-    """Write the toolchain's files into `folder`, which is `tools` of a build's `root`; give the environment for them.
+class Places(NamedTuple):
+    """Where a build finds what its tools are made of."""
 
-    `python` and `zig` are where the build finds its interpreter and the folder of zig.
-    """
+    python: str
+    """Its interpreter."""
+    zig: str
+    """The folder of zig."""
+    sysroot: str | None = None
+    pkg_config: str | None = None
+    """The program."""
+
+
+def find_pkg_config(cache: Cache, options: ResolveOptions, progress: Progress = SILENT) -> Path:
+    """Give the program `pkg-config`: ours, or this host's where ours cannot be had; raises as `find_tool` does."""
+    try:
+        found = find_tool(_PKGCONF, cache, options, progress) / "pkgconf" / ".bin"
+    except FetchError:
+        own = shutil.which("pkgconf") or shutil.which("pkg-config")
+        if own is None:
+            raise
+        return Path(own)
+    return found / ("pkgconf.EXE" if os.name == "nt" else "pkgconf")
+
+
+def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> dict[str, str]:
+    """Write the toolchain's files into `folder`, the `tools` of a build's `root`; give the environment for them."""
     from importlib.resources import files
 
     target = toolchain.target
@@ -101,19 +155,15 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: 
     for name in ("compiler.py", "cross.py"):
         (folder / name).write_text(inside.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
     shutil.copytree(toolchain.headers, folder / "include", dirs_exist_ok=True)
+    programs = toolchain.sysroot.programs() if toolchain.sysroot else {}
     settings = {
-        "zig": f"{zig}/zig" + (".exe" if os.name == "nt" else ""),
+        "zig": f"{places.zig}/zig" + (".exe" if os.name == "nt" else ""),
         "target": toolchain.zig_target,
-        "triple": toolchain.triple,
-        "paths": [[f"{root}/source", "."], [root, "build"], [zig, "zig"]],
+        "paths": [[f"{root}/source", "."], [root, "build"], [places.zig, "zig"]],
         "failures": f"{root}/work/failures",
-        "sysroot": f"{root}/sysroot" if toolchain.sysroot else None,
-        "libraries": [
-            f"{root}/sysroot{place}"
-            for place in library_folders(toolchain.triple)
-            if toolchain.sysroot and (toolchain.sysroot / place[1:]).is_dir()
-        ],
-        "pkg_config": shutil.which("pkg-config") or shutil.which("pkgconf"),
+        "sysroot": _sysroot(toolchain.sysroot, folder, own, places.sysroot) if toolchain.sysroot else None,
+        "programs": programs,
+        "pkg_config": places.pkg_config,
     }
     (folder / "settings.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     facts = {
@@ -126,10 +176,10 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: 
     (folder / "target.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     shims = folder / "bin"
     shims.mkdir()
-    for name in (*TOOLS, *_ALIASES):
-        _write_shim(shims / name, python, f"{own}/compiler.py", f"{own}/settings.json", _ALIASES.get(name, name))
+    for name in (*TOOLS, *_ALIASES, *programs):
+        _write_shim(shims / name, places.python, f"{own}/compiler.py", f"{own}/settings.json", _ALIASES.get(name, name))
     (folder / "cross.ini").write_text(_meson(toolchain, f"{own}/bin"), encoding="utf-8")
-    (folder / "toolchain.cmake").write_text(_cmake(toolchain, own, root), encoding="utf-8")
+    (folder / "toolchain.cmake").write_text(_cmake(toolchain, own, places.sysroot), encoding="utf-8")
     (folder / "config.site").write_text(
         f"host_alias={toolchain.triple}\nhost={toolchain.triple}\ncross_compiling=yes\n", encoding="utf-8"
     )
@@ -149,23 +199,24 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, *, python: str, zig: 
     }
 
 
+def _sysroot(sysroot: Sysroot, folder: Path, own: str, place: str | None) -> dict[str, str | list[str]]:
+    """Give what the compilers are told of a root file system, whose libraries are put where these look for them."""
+    assert place is not None
+    lay_out_libraries(sysroot, folder / _LIBRARIES, place)
+    folders = library_folders(sysroot.triple)
+    headers = [one.format(triple=sysroot.triple) for one in HEADERS]
+    return {
+        "root": place.replace(os.sep, "/"),
+        "headers": [one for one in headers if resolve(sysroot.root, one)],
+        "searched": [*headers, *folders],
+        "libraries": f"{own}/{_LIBRARIES}",
+        "pkg_config": [*(f"{one}/pkgconfig" for one in folders), "/usr/share/pkgconfig"],
+    }
+
+
 def extension_suffix(target: Target) -> str:
     """Give what the target's CPython calls extension modules by: `.cpython-313-aarch64-linux-gnu.so`."""
     return f".{_soabi(target)}.so"
-
-
-def library_folders(triple: str) -> tuple[str, ...]:
-    """Give where a root file system has libraries, Amazon's folders and Debian's."""
-    return (
-        "/usr/lib64",
-        "/lib64",
-        f"/usr/lib/{triple}",
-        f"/lib/{triple}",
-        "/usr/local/lib64",
-        "/usr/local/lib",
-        "/usr/lib",
-        "/lib",
-    )
 
 
 def _soabi(target: Target) -> str:
@@ -260,7 +311,7 @@ def _meson(toolchain: Toolchain, tools: str) -> str:
     )
 
 
-def _cmake(toolchain: Toolchain, own: str, root: str) -> str:
+def _cmake(toolchain: Toolchain, own: str, sysroot: str | None) -> str:
     suffix = ".bat" if os.name == "nt" else ""
     lines = [
         "set(CMAKE_SYSTEM_NAME Linux)",
@@ -293,8 +344,11 @@ def _cmake(toolchain: Toolchain, own: str, root: str) -> str:
         f'set(PYTHON_INCLUDE_DIR "{own}/include" CACHE PATH "")',
         f'set(PYTHON_MODULE_EXTENSION "{extension_suffix(toolchain.target)}" CACHE STRING "")',
     ]
-    if toolchain.sysroot:
-        lines.append(f'set(CMAKE_FIND_ROOT_PATH "{root}/sysroot")')
+    if sysroot:
+        lines += [
+            f'set(CMAKE_FIND_ROOT_PATH "{own}/{_ROOT}" "{sysroot.replace(os.sep, "/")}")',
+            f'set(CMAKE_LIBRARY_ARCHITECTURE "{toolchain.triple}")',
+        ]
     return "\n".join(lines) + "\n"
 
 

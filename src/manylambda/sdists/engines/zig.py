@@ -11,6 +11,7 @@ from manylambda.sdists import headers, toolchain
 from manylambda.sdists.crates import fetch_crates
 from manylambda.sdists.isolation import Seen
 from manylambda.sdists.rust import find_rust, lay_out_rust
+from manylambda.sdists.sysroot import open_sysroot
 from manylambda.sdists.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from manylambda.errors import ManylambdaError
     from manylambda.host.interpreters import Interpreter
-    from manylambda.sdists.model import BuildSettings
     from manylambda.sdists.workshop import Job
 
 
@@ -30,9 +30,9 @@ class Unavailable(Exception):
         self.error = error
 
 
-def identity(settings: BuildSettings) -> str:
+def identity() -> str:
     """Give all of the compiler, besides the target, that decides what is made."""
-    return f"zig {toolchain.ZIG} {settings.sysroot}"
+    return f"zig {toolchain.ZIG}"
 
 
 def build(job: Job, room: Path) -> Path:
@@ -43,18 +43,27 @@ def build(job: Job, room: Path) -> Path:
     try:
         python = _python(job)
         zig = toolchain.find_zig(job.cache, job.options, job.progress)
+        # Without a root file system it has nothing to tell of.
+        pkg_config = job.settings.sysroot and toolchain.find_pkg_config(job.cache, job.options, job.progress)
     except (PackagingError, FetchError) as error:
         raise Unavailable(error) from error
-    shop = Workshop(job, room, python, seen=[Seen(str(zig), "/zig"), *(rustc.seen() if rustc else ())])
+    seen = [Seen(str(zig), "/zig"), *(rustc.seen() if rustc else ())]
+    if pkg_config:
+        seen.append(Seen(str(pkg_config.parent), "/pkg-config"))
+    root = open_sysroot(job.settings.sysroot, job.target) if job.settings.sysroot else None
+    shop = Workshop(job, room, python, seen=seen)
     chain = toolchain.Toolchain(
-        target=job.target,
-        zig=zig,
-        headers=headers.stage(job.target, python, room / "headers"),
-        sysroot=job.settings.sysroot,
+        target=job.target, zig=zig, headers=headers.stage(job.target, python, room / "headers"), sysroot=root
     )
-    environment = toolchain.lay_out(
-        chain, room / "tools", shop.root, python=shop.python, zig="/zig" if shop.is_closed else str(zig)
+    sysroot_place = f"{shop.root}/sysroot" if shop.is_closed else str(job.settings.sysroot)
+    pkg_config_place = f"/pkg-config/{pkg_config.name}" if pkg_config and shop.is_closed else str(pkg_config)
+    places = toolchain.Places(
+        python=shop.python,
+        zig="/zig" if shop.is_closed else str(zig),
+        sysroot=sysroot_place if root else None,
+        pkg_config=pkg_config_place if root else None,
     )
+    environment = toolchain.lay_out(chain, room / "tools", shop.root, places)
     toolchain.warm(chain, job.cache, room / "work" / "zig", is_cpp=job.nature.is_cpp, progress=job.progress)
     if rustc:
         fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)

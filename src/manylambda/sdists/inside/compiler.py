@@ -2,9 +2,10 @@
 
     python -I -S compiler.py SETTINGS.json TOOL ARGUMENT...
 
-TOOL is what the build believes it runs (`cc`, `c++`, `ar`, `ranlib`, `strip`, `pkg-config`). What would tie the result
-to this host is left out: its headers and libraries, its processor, debugging information, paths. What fails is written
-to the settings' `failures`, since a build may go on without its compiled part and not say so.
+TOOL is what the build believes it runs (`cc`, `c++`, `ar`, `ranlib`, `strip`, `pkg-config`), or a program of the
+root file system such as `xml2-config`. What would tie the result to this host is left out: its headers and libraries,
+its processor, debugging information, paths. What fails is written to the settings' `failures`, since a build may go on
+without its compiled part and not say so.
 
 It runs once for each file: nothing is imported that need not be.
 """
@@ -55,6 +56,8 @@ _OF_THE_HOST = re.compile(
 )
 _ARM_ARCH = re.compile(r"-march=armv([89])(?:\.(\d))?-a((?:\+[a-z0-9]+)*)")
 _X86_LEVEL = re.compile(r"-march=x86-64(?:-(v\d))?")
+_FOLDER_FOLLOWS = frozenset({"-I", "-L", "-isystem", "-idirafter"})
+_SHARED_OR_ARCHIVE = re.compile(r"\.(a|so(\.\d[\w.]*)?)$")
 _SOURCES = (".c", ".cc", ".cpp", ".cxx", ".c++", ".C", ".s", ".S", ".m", ".i", ".ii")
 _ONLY_COMPILES = frozenset({"-c", "-E", "-S", "-M", "-MM", "-fsyntax-only"})
 
@@ -68,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # it was linked without symbols; zig has nothing that strips in place
     if tool == "pkg-config":
         return _pkg_config(settings, words)
+    if tool in settings["programs"]:
+        return _ask_program(settings, tool, words)
     if tool in {"ar", "ranlib"}:
         return _run(settings, [settings["zig"], tool, *words], None)
     return _compile(settings, tool, words)
@@ -88,7 +93,7 @@ def _expanded(words: Iterable[str]) -> Iterator[str]:
 def _compile(settings: dict[str, Any], tool: str, words: Sequence[str]) -> int:
     """Run zig for a compilation or a link."""
     command = [settings["zig"], tool, "-target", settings["target"], "-fno-sanitize=undefined", "-g0"]
-    kept = list(_kept(words, settings.get("sysroot")))
+    kept = list(_kept(words, settings["sysroot"]))
     if not any(word.startswith("-O") for word in kept):
         # Without, zig compiles for debugging: slow, large and with the threads of another glibc.
         command.append("-O2")
@@ -98,26 +103,34 @@ def _compile(settings: dict[str, Any], tool: str, words: Sequence[str]) -> int:
     if links:
         command.append("-s")
     command += kept
-    if settings.get("sysroot"):
-        command += _of_sysroot(settings, links=links)
+    if settings["sysroot"]:
+        command += _of_sysroot(settings["sysroot"], links=links)
     subject = next((word for word in words if word.endswith(_SOURCES)), None)
     if subject is None and "-o" in words[:-1]:
         subject = words[words.index("-o") + 1]
     return _run(settings, command, subject if has_input else None)
 
 
-def _kept(words: Sequence[str], sysroot: str | None) -> Iterator[str]:
-    """Yield the arguments that are not about this host."""
+def _kept(words: Sequence[str], sysroot: dict[str, Any] | None) -> Iterator[str]:
+    """Yield the arguments that are not about this host; what is about its libraries tells of the root file system's."""
     waiting = list(reversed(words))
     while waiting:
         word = waiting.pop()
-        following = waiting[-1] if waiting else ""
-        if word in _OF_MACOS_WITH_VALUE or (
-            word in {"-I", "-L", "-isystem", "-idirafter", "-rpath"} and _is_of_host(following, sysroot)
-        ):
+        if word in _OF_MACOS_WITH_VALUE:
             waiting[-1:] = []
-        elif _LEFT_OUT.fullmatch(word) or (word[:2] in {"-I", "-L"} and _is_of_host(word[2:], sysroot)):
+        elif word == "-rpath":
+            if waiting[-1:] and waiting[-1].startswith("$ORIGIN"):
+                yield word
+            else:
+                waiting[-1:] = []  # a folder of this host
+        elif word in _FOLDER_FOLLOWS and waiting:
+            folder = _folder(waiting.pop(), sysroot)
+            yield from (word, folder) if folder else ()
+        elif _LEFT_OUT.fullmatch(word):
             continue
+        elif word[:2] in {"-I", "-L"}:
+            folder = _folder(word[2:], sysroot)
+            yield from (word[:2] + folder,) if folder else ()
         elif word.startswith("-Wl,"):
             yield from _linker_options(word)
         elif match := _ARM_ARCH.fullmatch(word):
@@ -125,14 +138,45 @@ def _kept(words: Sequence[str], sysroot: str | None) -> Iterator[str]:
             yield f"-mcpu=generic{level}{match[3]}"
         elif match := _X86_LEVEL.fullmatch(word):
             yield "-mcpu=x86_64" + (f"_{match[1]}" if match[1] else "")
+        elif sysroot and word.startswith("/") and _SHARED_OR_ARCHIVE.search(word):
+            yield _library(word, sysroot)
         else:
             yield word
 
 
-def _is_of_host(folder: str, sysroot: str | None) -> bool:
-    if sysroot and (folder == sysroot or folder.startswith(f"{sysroot}/")):
-        return False
+def _is_of_host(folder: str) -> bool:
     return bool(_OF_THE_HOST.match(folder))
+
+
+def _folder(folder: str, sysroot: dict[str, Any] | None) -> str | None:
+    """Give a folder of headers or libraries as the compiler may know it; None for one that it may not."""
+    if not sysroot:
+        return None if _is_of_host(folder) else folder
+    place = _in_sysroot(folder, sysroot["root"])
+    if place is None:
+        return None if _is_of_host(folder) else folder
+    # Those that it would search anyway are searched after its own, or its headers would be those of two C libraries.
+    if place in sysroot["searched"] or not os.path.isdir(sysroot["root"] + place):  # noqa: PTH112
+        return None
+    return str(sysroot["root"]) + place
+
+
+def _library(file: str, sysroot: dict[str, Any]) -> str:
+    """Give a library by the path that has no symbolic links out of the root file system."""
+    place = _in_sysroot(file, sysroot["root"])
+    if place is not None and os.path.dirname(place) in sysroot["searched"]:  # noqa: PTH120
+        linked = f"{sysroot['libraries']}/{os.path.basename(place)}"  # noqa: PTH119
+        if os.path.exists(linked):  # noqa: PTH110
+            return linked
+    return file
+
+
+def _in_sysroot(path: str, root: str) -> str | None:
+    """Give a path in words of the target; None for one that is neither of the root file system nor of a system."""
+    path = os.path.normpath(path).replace(os.sep, "/")
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :] or "/"
+    return path if _is_of_host(path) else None
 
 
 def _linker_options(word: str) -> Iterator[str]:
@@ -149,36 +193,94 @@ def _linker_options(word: str) -> Iterator[str]:
         yield f"-Wl,{'-soname' if name == '-h' else name}{equals}{value}"
 
 
-def _of_sysroot(settings: dict[str, Any], *, links: bool) -> Iterator[str]:
+def _of_sysroot(sysroot: dict[str, Any], *, links: bool) -> Iterator[str]:
     """Yield where headers and libraries of the root file system are, to be searched after the build's own."""
-    root = settings["sysroot"]
-    for folder in ("/usr/local/include", f"/usr/include/{settings['triple']}", "/usr/include"):
-        if os.path.isdir(root + folder):  # noqa: PTH112
-            yield from ("-idirafter", root + folder)
+    for folder in sysroot["headers"]:
+        yield from ("-idirafter", sysroot["root"] + folder)
     if links:
-        yield from (f"-L{folder}" for folder in settings["libraries"])
+        yield f"-L{sysroot['libraries']}"
 
 
 def _pkg_config(settings: dict[str, Any], words: Sequence[str]) -> int:
     """Answer for the root file system; without one there are no libraries, for this host's are none of the target's."""
-    program, root = settings.get("pkg_config"), settings.get("sysroot")
     if list(words) == ["--version"]:
         sys.stdout.write("1.8.1\n")
         return 0
     if list(words)[:1] == ["--atleast-pkgconfig-version"]:
         return 0
-    if not program or not root:
+    status = _run_pkg_config(settings, words).returncode if settings["sysroot"] else 1
+    if status:
         _note(settings, "pkg-config", [word for word in words if not word.startswith("-")])
-        return 1
-    places = [root + folder for folder in ("/usr/lib64/pkgconfig", "/usr/lib/pkgconfig", "/usr/share/pkgconfig")]
-    places[1:1] = [f"{folder}/pkgconfig" for folder in settings["libraries"]]
+    return status
+
+
+def _run_pkg_config(settings: dict[str, Any], words: Sequence[str], **how: Any) -> subprocess.CompletedProcess[Any]:
+    sysroot = settings["sysroot"]
     environment = {
         **os.environ,
-        "PKG_CONFIG_SYSROOT_DIR": root,
-        "PKG_CONFIG_LIBDIR": ":".join(places),
+        "PKG_CONFIG_SYSROOT_DIR": sysroot["root"],
+        "PKG_CONFIG_LIBDIR": os.pathsep.join(sysroot["root"] + folder for folder in sysroot["pkg_config"]),
         "PKG_CONFIG_PATH": "",
+        # A `setup.py` may look for files there; the compiler is not told of them.
+        "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1",
+        "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1",
     }
-    return subprocess.run([program, *words], env=environment, check=False).returncode
+    return subprocess.run([settings["pkg_config"], *words], env=environment, check=False, **how)
+
+
+def _ask_program(settings: dict[str, Any], name: str, words: Sequence[str]) -> int:
+    """Run a script such as `xml2-config` of the root file system, and let its answer be about that."""
+    root = settings["sysroot"]["root"]
+    script = root + settings["programs"][name]
+    with open(script, "rb") as file:  # noqa: PTH123
+        first = file.readline(1000)
+    if not first.startswith(b"#!"):
+        return _answer_of_postgres(settings, words)
+    interpreter = first[2:].decode("utf-8", "replace").split()
+    if interpreter[0].endswith("/env"):
+        del interpreter[0]
+    # Of that name, for there it is another one of the target's.
+    interpreter[0] = interpreter[0].rpartition("/")[2]
+    try:
+        done = subprocess.run([*interpreter, script, *words], check=False, stdout=subprocess.PIPE)
+    except OSError as error:
+        sys.stderr.write(f"error: `{name}` is a script for `{interpreter[0]}`: {error.strerror}\n")
+        _note(settings, name, [f"error: `{name}` is a script for `{interpreter[0]}`: {error.strerror}"])
+        return 127
+    sys.stdout.write(_moved(done.stdout.decode("utf-8", "replace"), root))
+    return done.returncode
+
+
+def _moved(text: str, root: str) -> str:
+    """Put the root file system before what lies in it."""
+
+    def move(match: re.Match[str]) -> str:
+        place = match[2]
+        is_there = not f"{place}/".startswith(f"{root}/") and os.path.exists(root + place)  # noqa: PTH110
+        return match[1] + (root if is_there else "") + place
+
+    return re.sub(r"((?:^|[\s='\"])(?:-I|-L|-isystem)?)(/[^\s'\":,;]+)", move, text, flags=re.MULTILINE)
+
+
+def _answer_of_postgres(settings: dict[str, Any], words: Sequence[str]) -> int:
+    """Answer for a `pg_config` that is a program of the target, as far as clients of the library ask."""
+
+    def ask(*question: str) -> str:
+        done = _run_pkg_config(settings, [*question, "libpq"], stdout=subprocess.PIPE)
+        return str(done.stdout.decode("utf-8", "replace")).strip()
+
+    questions = {
+        "--version": ("--modversion",),
+        "--includedir": ("--variable=includedir",),
+        "--pkgincludedir": ("--variable=includedir",),
+        "--libdir": ("--variable=libdir",),
+        "--cppflags": ("--cflags",),
+        "--ldflags": ("--libs-only-L",),
+    }
+    for word in words:
+        answer = ask(*questions[word]) if word in questions else ""
+        sys.stdout.write(f"{'PostgreSQL ' if word == '--version' else ''}{answer}\n")
+    return 0
 
 
 def _run(settings: dict[str, Any], command: Sequence[str], subject: str | None) -> int:
