@@ -59,7 +59,7 @@ def root(architecture: str) -> Path:
                 *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
                 f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
                 f"--include={_PACKAGES}",
-                *(_SUITE, str(folder / "root"), _mirror()),
+                *(_SUITE, str(folder / "root"), mirror()),
             ],
             check=True,
             capture_output=True,
@@ -73,7 +73,8 @@ def root(architecture: str) -> Path:
     return folder / "root"
 
 
-def _mirror() -> str:
+def mirror() -> str:
+    """Give where this machine gets packages of Debian from."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     if sources.exists():
         found = re.search(r"^URIs:\s*(\S+/debian)\s*$", sources.read_text(encoding="utf-8"), re.MULTILINE)

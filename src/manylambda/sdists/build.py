@@ -138,7 +138,7 @@ class Builder:
         known = self._recall(key, job.target) if key else None
         if known is not None:
             return known
-        built = _made(job, lambda job, room: container.build(job, image, room))
+        built = _made(job, lambda job, room: container.build(job, image, room), image=image.reference)
         self._keep(key, built)
         return built
 
@@ -202,8 +202,8 @@ class Builder:
             self._cache.write_facts(_KIND, _RECIPE, key, fact)
 
 
-def _made(job: Job, engine: Callable[[Job, Path], Path]) -> BuiltWheel:
-    """Build a wheel, and put it into the cache if the target runs it."""
+def _made(job: Job, engine: Callable[[Job, Path], Path], *, image: str | None = None) -> BuiltWheel:
+    """Build a wheel, in a container of `image` if there is one, and put it into the cache if the target runs it."""
     with folders.folder() as room:
         told = room / "work" / "failures"
         try:
@@ -219,7 +219,7 @@ def _made(job: Job, engine: Callable[[Job, Path], Path]) -> BuiltWheel:
         if natives and job.settings.sysroot is not None and _bundle(job, unpacked, job.settings.sysroot):
             platform = wheel.platform_tag(unpacked.natives(), job.target.machine)
         tree, filename = wheel.finish(unpacked, platform)
-        _check_target(job, filename)
+        _check_target(job, filename, image)
         with job.cache.writing(filename):
             temporary = job.cache.incoming(f"{os.getpid():x}-{os.urandom(8).hex()}.whl")
             sha256 = write_zip(tree, temporary).sha256
@@ -262,14 +262,18 @@ def _check_name(source: Source, filename: str) -> None:
         )
 
 
-def _check_target(job: Job, filename: str) -> None:
+def _check_target(job: Job, filename: str, image: str | None) -> None:
     from manylambda.locks.compatibility import wheel_refusal
 
     refused = wheel_refusal(filename, job.target)
     if refused is not None:
+        hint = None
+        if image is not None and "glibc" in refused.sentence:
+            hint = f"`{image}` has a younger one: build with `--sdist-engine zig`, or in an older image"
         raise PackagingError(
             f"`{filename}`, built from the source of `{job.source.name}`, does not run on `{job.target}`: "
-            f"it {refused.sentence}"
+            f"it {refused.sentence}",
+            hint=hint,
         )
 
 

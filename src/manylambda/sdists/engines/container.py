@@ -195,7 +195,7 @@ class Container:
         self._mounts = [word for name in _READ for word in containers.mount(room / name, f"{PLACE}/{name}")]
         for name in _WRITTEN:
             self._mounts += containers.mount(room / name, f"{PLACE}/{name}", is_writable=True)
-        if git is not None:
+        if git is not None and os.name == "posix":  # elsewhere its path is none of a container
             self._mounts += containers.mount(git, str(git))
 
     def run(
@@ -387,12 +387,11 @@ def _checked(found: Mapping[str, Any], reference: str, target: Target, user: str
             f"the image `{reference}` has no glibc: what it compiles does not run on {target}",
             hint="name an image of a distribution with glibc, as old as the runtime's or older",
         )
-    missing = [
-        what for what, is_there in (("a C compiler", found["compiler"]), ("Python.h", found["headers"])) if not is_there
-    ]
+    needed = {"C compiler": found["compiler"], "Python.h": found["headers"]}
+    missing = [what for what, is_there in needed.items() if not is_there]
     if missing:
         raise PackagingError(
-            f"the image `{reference}` has no {' and no '.join(missing).replace('no a ', 'no ')}",
+            f"the image `{reference}` has no {' and no '.join(missing)}",
             hint=f"name an image with a compiler and the headers of CPython, such as `{default_reference(target)}`",
         )
     return {"program": str(found["program"]), "version": str(found["version"]), "glibc": version[1], "user": user}
