@@ -80,7 +80,7 @@ _PKGCONF: Final = Tool(
 # Below `tools`: a root of its own, so that CMake takes what is in it for the target's.
 _ROOT: Final = "libraries"
 _LIBRARIES: Final = f"{_ROOT}/usr/lib"
-TOOLS: Final = ("cc", "c++", "ar", "ranlib", "strip", "pkg-config")
+TOOLS: Final = ("cc", "c++", "ld", "ar", "ranlib", "strip", "pkg-config", "run")
 # What builds call the same tools by.
 _ALIASES: Final[Mapping[str, str]] = {
     "gcc": "cc", "clang": "cc", "x86_64-linux-gnu-gcc": "cc", "aarch64-linux-gnu-gcc": "cc",
@@ -327,6 +327,8 @@ def _cmake(toolchain: Toolchain, own: str, sysroot: str | None) -> str:
                 ("STRIP", "strip"),
             )
         ),
+        # Else FindPython takes no interpreter (CMP0190), and with none it does not say how modules are named.
+        f'set(CMAKE_CROSSCOMPILING_EMULATOR "{own}/bin/run{suffix}")',
         "set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)",
         "set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY BOTH)",
         "set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH)",

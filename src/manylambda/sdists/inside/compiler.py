@@ -2,7 +2,7 @@
 
     python -I -S compiler.py SETTINGS.json TOOL ARGUMENT...
 
-TOOL is what the build believes it runs (`cc`, `c++`, `ar`, `ranlib`, `strip`, `pkg-config`), or a program of the
+TOOL is what the build believes it runs (`cc`, `c++`, `ld`, `ar`, `ranlib`, `strip`, `pkg-config`), or a program of the
 root file system such as `xml2-config`. What would tie the result to this host is left out: its headers and libraries,
 its processor, debugging information, paths. What fails is written to the settings' `failures`, since a build may go on
 without its compiled part and not say so.
@@ -71,11 +71,25 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # it was linked without symbols; zig has nothing that strips in place
     if tool == "pkg-config":
         return _pkg_config(settings, words)
+    if tool == "run":
+        return _run_python(words)
+    if tool == "ld":  # libtool asks for one, and then links with `cc`
+        return _run(settings, [settings["zig"], "ld.lld", *words], None)
     if tool in settings["programs"]:
         return _ask_program(settings, tool, words)
     if tool in {"ar", "ranlib"}:
         return _run(settings, [settings["zig"], tool, *words], None)
     return _compile(settings, tool, words)
+
+
+def _run_python(words: Sequence[str]) -> int:
+    """Stand for the emulator that CMake asks the interpreter through: that is of this host, and what is built is not.
+
+    A program of the target is never run, even where it could be: all hosts are to build alike.
+    """
+    if os.path.basename(words[0]).startswith("python"):  # noqa: PTH119
+        return subprocess.run(words, check=False).returncode
+    return 1
 
 
 def _expanded(words: Iterable[str]) -> Iterator[str]:
