@@ -47,6 +47,7 @@ _OF_MACOS_WITH_VALUE = frozenset(
 _LEFT_OUT = re.compile(
     r"-s|-pipe|-fno-plt|-bundle|-dynamiclib|-flat_namespace|-headerpad_max_install_names|-search_paths_first"
     r"|-mmacosx-version-min.*|-m(arch|cpu|tune)=native|-l(python\d.*|System)"  # an extension has no need of libpython
+    r"|--target=.*|-fuse-ld=.*"  # by other names than zig's; and zig has one linker
     r"|-g(\d|gdb\d?|dwarf(-\d)?|split-dwarf|line-tables-only|z.*|pubnames|record-gcc-switches)?"
 )
 _OF_THE_HOST = re.compile(
