@@ -17,7 +17,7 @@ from manylambda.errors import ManylambdaError, PackagingError
 from manylambda.host import folders
 from manylambda.locks.model import LocalPackage, ResolveOptions
 from manylambda.progress import SILENT
-from manylambda.sdists import failures, wheel
+from manylambda.sdists import failures, rust, wheel
 from manylambda.sdists.backend import BuildFailed
 from manylambda.sdists.engines import pure
 from manylambda.sdists.engines.pure import AskedForCompiler
@@ -116,7 +116,7 @@ class Builder:
             if self._settings.engine == "zig":
                 raise unavailable.error from None
             return self._in_container(job, self._image_instead(job, unavailable.error))
-        self._keep(key, built)
+        self._keep(key, built, rust=rust.identity(self._options.environment) if job.nature.builds_rust else None)
         return built
 
     def _image_instead(self, job: Job, missing: ManylambdaError) -> Image:
@@ -190,15 +190,19 @@ class Builder:
         fact = self._cache.read_facts(_KIND, _RECIPE, key)
         if not isinstance(fact, dict) or wheel_fit(fact["filename"], target) is None:
             return None
+        if fact.get("rust") and rust.identity(self._options.environment) not in {None, fact["rust"]}:
+            return None  # this host has another Rust now, and with none there would be no wheel
         path = self._cache.wheel_path(fact["sha256"], fact["filename"])
         if not self._cache.verify(path, fact["sha256"]):
             return None
         fallback = fact["fallback"]
         return BuiltWheel(path, Fallback(tuple(fallback[0]), fallback[1]) if fallback else None)
 
-    def _keep(self, key: str | None, built: BuiltWheel) -> None:
+    def _keep(self, key: str | None, built: BuiltWheel, *, rust: str | None = None) -> None:
+        """Keep what was built; `rust` is the compiler of what is written in it, which is the host's own."""
         if key is not None:
-            fact = {"sha256": built.path.parent.name, "filename": built.path.name, "fallback": built.fallback}
+            fact: dict[str, Any] = {"sha256": built.path.parent.name, "filename": built.path.name}
+            fact |= {"fallback": built.fallback, "rust": rust}
             self._cache.write_facts(_KIND, _RECIPE, key, fact)
 
 
@@ -209,7 +213,7 @@ def _made(job: Job, engine: Callable[[Job, Path], Path], *, image: str | None = 
         try:
             raw = engine(job, room)
         except BuildFailed as failure:
-            raise _failed(job, failure, told) from failure
+            raise _failed(job, failure, told, image) from failure
         _check_name(job.source, raw.name)
         unpacked = wheel.unpack(raw, room / "unpacked")
         natives = unpacked.natives()
@@ -277,14 +281,14 @@ def _check_target(job: Job, filename: str, image: str | None) -> None:
         )
 
 
-def _failed(job: Job, failure: BuildFailed, told: Path) -> PackagingError:
+def _failed(job: Job, failure: BuildFailed, told: Path, image: str | None) -> PackagingError:
     """Show all that the build said, and make the error that says what it comes down to."""
     name = job.source.name
     job.progress.info(f"the build of `{name}` said:")
     for line in failure.log:
         job.progress.info(f"  {line}")
     found = failures.explain(
-        name, failure.log, failures.read(told), job.target, sysroot=job.settings.sysroot is not None
+        name, failure.log, failures.read(told), job.target, sysroot=job.settings.sysroot is not None, image=image
     )
     where = f" for `{job.target}`" if job.nature.is_native else ""
     return PackagingError(f"`{name}` cannot be built{where}: {found.cause}", hint=found.hint)
