@@ -292,7 +292,9 @@ def test_a_build_that_fails_tells_why_and_leaves_no_container(tmp_path: Path, ke
     heard = Heard()
     with pytest.raises(PackagingError) as raised:
         build(sdist(tmp_path, source='#include "missing.h"\n'), kept, heard=heard)
-    assert raised.value.message.startswith(f"`glibctrap` cannot be built for `{TARGET}`: ")
+    reason = "the header `missing.h` is missing"
+    assert raised.value.message == f"`glibctrap` cannot be built for `{TARGET}`: {reason}"
+    assert raised.value.hint == f"`{images.NAME}` does not have it: name an image with `--image` that has it"
     assert any("missing.h: No such file or directory" in line for line in heard.lines)
     assert_gone()
 

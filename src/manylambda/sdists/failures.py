@@ -49,6 +49,8 @@ class _Build(NamedTuple):
     name: str
     target: Target
     has_sysroot: bool
+    image: str | None
+    """Of the container that it is built in."""
 
 
 def read(file: Path) -> tuple[Failed, ...]:
@@ -73,12 +75,20 @@ def first_cause(failed: Sequence[Failed]) -> str | None:
     return next((error for error in errors if "file not found" in error), errors[0] if errors else None)
 
 
-def explain(name: str, log: Sequence[str], failed: Sequence[Failed], target: Target, *, sysroot: bool) -> Explanation:
+def explain(
+    name: str,
+    log: Sequence[str],
+    failed: Sequence[Failed],
+    target: Target,
+    *,
+    sysroot: bool,
+    image: str | None = None,
+) -> Explanation:
     """Say what the failure of a build comes down to, and what mends it as far as that is known.
 
     The first of the known causes counts, as they stand in `_CASES`: what lacks a header fails in other ways too.
     """
-    build = _Build(name, target, sysroot)
+    build = _Build(name, target, sysroot, image)
     lines = [line for one in failed for line in one.lines] + list(log)
     for case in _CASES:
         for line in lines:
@@ -136,6 +146,8 @@ def _last(log: Iterable[str]) -> str:
 
 def _sysroot_hint(build: _Build, library: Library | None) -> str:
     package = f" (Debian: `{library.debian}`)" if library else ""
+    if build.image:
+        return f"`{build.image}` does not have it: name an image with `--image` that has it{package}"
     if build.has_sysroot:
         return f"the root file system of `--sysroot` does not have it: add it there{package}"
     return (
@@ -185,11 +197,13 @@ def _program(match: re.Match[str], build: _Build) -> Explanation:
     )
     if library is not None:
         return Explanation(f"`{name}` is missing, which tells where {library.name} is", _sysroot_hint(build, library))
-    if "fortran" in name:
+    if "fortran" in name and not build.image:
         return Explanation(
             "it has Fortran code, and there is no Fortran compiler for the target here",
             "`--sdist-engine container --image REF` builds in an image with one (`gfortran`)",
         )
+    if build.image:
+        return Explanation(f"the build runs `{name}`, which it does not find", _sysroot_hint(build, None))
     return Explanation(
         f"the build runs `{name}`, which it does not find",
         "a build sees the programs of its build requirements, and of this host none that decides what is compiled; "
