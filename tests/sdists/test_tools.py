@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 from importlib.metadata import version
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from manylambda.fetch import Cache
 from manylambda.locks.model import ResolveOptions
 from manylambda.sdists.tools import Tool, find_tool
 from wheel_factory import make_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def offer(folder: Path, *, others: tuple[tuple[str, str, str], ...] = ()) -> Tool:
