@@ -129,6 +129,7 @@ class Bubblewrap:
         options = [*self._options, *_compilers(self._folder), "--bind", answer, self.answer_place(answer)]
         for name, value in environment.items():
             options += ["--setenv", name, value]
+        options += ["--remount-ro", "/"]
         outcome = run([self._program, *options, "--chdir", folder, "--", *command], None, None, hear)
         if outcome.status and outcome.log and outcome.log[-1].startswith("bwrap: "):
             raise PackagingError(f"bubblewrap cannot hold the build: {outcome.log[-1].removeprefix('bwrap: ')}")
