@@ -165,8 +165,7 @@ def test_what_needs_only_old_symbols_is_built_and_kept_by_its_image(tmp_path: Pa
     assert build(archive, kept, heard=again) == wheel
     assert again.lines == ["`glibctrap` is unchanged since it was built"]
 
-    other = "localhost/manylambda-build:other"
-    containers.podman("tag", containers.image(hosts.NATIVE), other)
+    other = containers.image(hosts.NATIVE)
     with pytest.raises(PackagingError, match=r"needs CPython 3\.11"):
         build(archive, kept, settings=BuildSettings(engine="container", image=other, offline=True))
 
@@ -486,3 +485,21 @@ def test_a_script_whose_interpreter_is_called_through_a_shell_gets_the_own_one(t
         check=True,
     )
     assert done.stdout == f"{tmp_path}/env\n"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [("0.5", "ended after 0 minutes\n"), ("60", "")])
+def test_a_build_ends_when_its_time_is_over_or_nobody_listens(tmp_path: Path, seconds: str, said: str) -> None:
+    program = tmp_path / "tools" / "begin.py"
+    program.parent.mkdir()
+    program.write_bytes(Path(begin.__file__).read_bytes())
+    (tmp_path / "packages").mkdir()
+    with (tmp_path / "output").open("wb") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-I", "-S", program, seconds, "sleep", "3"],
+            stdin=subprocess.DEVNULL if not said else subprocess.PIPE,
+            stdout=output,
+        )
+        assert running.wait(2.5) == 1
+        if running.stdin is not None:
+            running.stdin.close()
+    assert (tmp_path / "output").read_text() == said
