@@ -29,7 +29,10 @@ _CARGO: Final = "/rust-cargo"
 _CRATES: Final = "/rust-crates"
 # Of every glibc that Rust has a standard library for; what is linked for this host runs on it, however old it is.
 _OLDEST_GLIBC: Final = "2.17"
-_INSTALL: Final = "install it from https://rustup.rs, then `rustup target add {}`"
+_INSTALL: Final = (
+    "install it from https://rustup.rs, then `rustup target add {}`; "
+    "or `--sdist-engine container --image REF` builds in an image that has it"
+)
 _WINDOWS: Final = os.name == "nt"
 
 
@@ -49,6 +52,12 @@ class Rust(NamedTuple):
     """Of the target."""
     crates: Path | None = None
     """A folder of crates that the user's configuration puts in the place of crates.io."""
+
+    @property
+    def zig_host(self) -> str | None:
+        """Give what zig links for to make what runs here; None where Rust finds a linker by itself."""
+        match = re.fullmatch(r"(\w+)-unknown-linux-(gnu|musl)", self.host)
+        return match and f"{match[1]}-linux-{match[2]}" + (f".{_OLDEST_GLIBC}" if match[2] == "gnu" else "")
 
     def seen(self) -> Iterator[Seen]:
         """Yield what a build has to be shown of it: that of a distribution lies where every build can see it."""
@@ -167,7 +176,7 @@ def lay_out_rust(
     """
     own, suffix = f"{root}/tools", ".bat" if _WINDOWS else ""
     bin_folder = folder / "bin"
-    linker, host_linker = f"{own}/bin/cc{suffix}", _host_linker(rust.host, folder, own, python)
+    linker, host_linker = f"{own}/bin/cc{suffix}", _host_linker(rust, folder, own, python)
     flags = list(_flags(rust, root, is_closed=is_closed))
     _write_shims(rust, bin_folder, linker, host_linker, flags, is_closed=is_closed)
     (folder / "pyo3.txt").write_text(_pyo3(target), encoding="utf-8")
@@ -242,15 +251,12 @@ def _write_shims(
         (folder / name).chmod(0o755)
 
 
-def _host_linker(host: str, folder: Path, own: str, python: str) -> str | None:
+def _host_linker(rust: Rust, folder: Path, own: str, python: str) -> str | None:
     """Give what links build scripts and macros, which run here; None where Rust finds one by itself."""
-    machine, _, system = host.partition("-")
-    match = re.fullmatch(r"unknown-linux-(gnu|musl)", system)
-    if match is None:
-        return shutil.which("cc") if system == "apple-darwin" else None
+    if rust.zig_host is None:
+        return shutil.which("cc") if rust.host.endswith("-apple-darwin") else None
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    version = f".{_OLDEST_GLIBC}" if match[1] == "gnu" else ""
-    settings |= {"target": f"{machine}-linux-{match[1]}{version}", "sysroot": None, "libraries": []}
+    settings |= {"target": rust.zig_host, "sysroot": None, "libraries": []}
     (folder / "host.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     shim = folder / "bin" / "host-cc"
     shim.write_text(

@@ -367,24 +367,36 @@ def warm(toolchain: Toolchain, cache: Cache, folder: Path, *, is_cpp: bool, prog
     A build gets a copy, for it may write what it likes there. What is copied is made once, by compiling nothing of
     anybody's: the C library's stubs take a second, the C++ library half a minute.
     """
+    told = f"preparing the C++ library for {toolchain.zig_target}, once" if is_cpp else None
+    _warm(toolchain.zig, toolchain.zig_target, "c++" if is_cpp else "c", cache, folder, tell=told, progress=progress)
+
+
+def warm_for_rust(zig: Path, zig_target: str, cache: Cache, folder: Path) -> None:
+    """Add to a build's cache what is linked with all that Rust compiles for `zig_target`: the unwinder."""
+    _warm(zig, zig_target, "rust", cache, folder)
+
+
+def _warm(
+    zig: Path, zig_target: str, language: str, cache: Cache, folder: Path,
+    *, tell: str | None = None, progress: Progress = SILENT,
+) -> None:  # fmt: skip
     from filelock import FileLock
 
-    language = "c++" if is_cpp else "c"
-    kept = cache.root / "v1" / "tools" / f"zig-{ZIG}-cache" / f"{toolchain.zig_target}-{language}"
+    kept = cache.root / "v1" / "tools" / f"zig-{ZIG}-cache" / f"{zig_target}-{language}"
     if not kept.is_dir():
         with cache.writing(kept.name), FileLock(cache.incoming(f"{kept.name}.lock")):
             if not kept.is_dir():
-                if is_cpp:
-                    progress.info(f"preparing the C++ library for {toolchain.zig_target}, once")
+                if tell:
+                    progress.info(tell)
                 beside = cache.incoming(f"{kept.name}-{os.urandom(4).hex()}")
                 beside.mkdir()
-                _compile_something(toolchain, beside, language)
+                _compile_something(zig, zig_target, beside, language)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 beside.replace(kept)
-    shutil.copytree(kept, folder)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
-def _compile_something(toolchain: Toolchain, folder: Path, language: str) -> None:
+def _compile_something(zig: Path, zig_target: str, folder: Path, language: str) -> None:
     from manylambda.host import process
 
     source = folder / ("probe.cc" if language == "c++" else "probe.c")
@@ -395,8 +407,9 @@ def _compile_something(toolchain: Toolchain, folder: Path, language: str) -> Non
         encoding="utf-8",
     )
     command = [
-        *(str(toolchain.zig / ("zig.exe" if os.name == "nt" else "zig")), language if language == "c++" else "cc"),
-        *("-target", toolchain.zig_target, "-fno-sanitize=undefined", "-O2", "-g0", "-s", "-fPIC"),
+        *(str(zig / ("zig.exe" if os.name == "nt" else "zig")), language if language == "c++" else "cc"),
+        *("-target", zig_target, "-fno-sanitize=undefined", "-O2", "-g0", "-s", "-fPIC"),
+        *(["-lunwind"] if language == "rust" else []),
     ]
     environment = {
         **{name: os.environ[name] for name in ("SYSTEMROOT", "TEMP", "TMP") if name in os.environ},

@@ -66,6 +66,8 @@ def build(job: Job, room: Path) -> Path:
     environment = toolchain.lay_out(chain, room / "tools", shop.root, places)
     toolchain.warm(chain, job.cache, room / "work" / "zig", is_cpp=job.nature.is_cpp, progress=job.progress)
     if rustc:
+        for zig_target in sorted({chain.zig_target, rustc.zig_host or chain.zig_target}):
+            toolchain.warm_for_rust(zig, zig_target, job.cache, room / "work" / "zig")
         fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)
         environment |= lay_out_rust(
             rustc, job.target, room / "tools", shop.root, python=shop.python, is_closed=shop.is_closed
