@@ -52,6 +52,8 @@ def build(job: Job, room: Path) -> Path:
         seen.append(Seen(str(pkg_config.parent), "/pkg-config"))
     root = open_sysroot(job.settings.sysroot, job.target) if job.settings.sysroot else None
     shop = Workshop(job, room, python, seen=seen)
+    if rustc:
+        fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)
     chain = toolchain.Toolchain(
         target=job.target, zig=zig, headers=headers.stage(job.target, python, room / "headers"), sysroot=root
     )
@@ -68,7 +70,6 @@ def build(job: Job, room: Path) -> Path:
     if rustc:
         for zig_target in sorted({chain.zig_target, rustc.zig_host or chain.zig_target}):
             toolchain.warm_for_rust(zig, zig_target, job.cache, room / "work" / "zig")
-        fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)
         environment |= lay_out_rust(
             rustc, job.target, room / "tools", shop.root, python=shop.python, is_closed=shop.is_closed
         )
