@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -11,19 +12,40 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from manylambda.locks.model import ResolveOptions, Source, SourceKind
+from manylambda.locks.model import ResolveOptions, SdistFacts, Source, SourceKind
 from manylambda.locks.requirements import normalise
+from manylambda.sdists.metadata import static_metadata
 from wheel_factory import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from manylambda.errors import ManylambdaError
+    from manylambda.locks.index import IndexFile
     from manylambda.progress import Task
+    from manylambda.target import Target
+
+
+_BACKEND = """\
+from pathlib import Path
+
+Path({ran!r}).touch()
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    place = Path(folder, "built.dist-info")
+    place.mkdir()
+    (place / "METADATA").write_text({metadata!r})
+    return place.name
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    raise NotImplementedError
+"""
 
 
 class LocalIndex:
@@ -66,19 +88,43 @@ class LocalIndex:
             self._list(name, path, requires_python, yanked)
         return path
 
-    def sdist(self, name: str, version: str, *, requires: Sequence[str] = ()) -> Path:
-        """Add a source distribution whose metadata is static, so that nothing need be built to read it."""
+    def sdist(
+        self,
+        name: str,
+        version: str,
+        *,
+        requires: Sequence[str] = (),
+        requires_python: str | None = None,
+        yanked: str | None = None,
+        dynamic: bool = False,
+    ) -> Path:
+        """Add a source distribution; what a `dynamic` one requires only its build backend tells, which leaves a trace.
+
+        That trace is `ran` beside the files of the index.
+        """
         stem = f"{name.replace('-', '_')}-{version}"
         path = self._folder(name) / f"{stem}.tar.gz"
-        metadata = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
-        metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
-        project = f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {json.dumps(list(requires))}\n'
+        head = f"Name: {name}\nVersion: {version}\n"
+        told = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        if dynamic:
+            files = {
+                "PKG-INFO": f"Metadata-Version: 2.1\n{head}",
+                "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+                "backend.py": _BACKEND.format(
+                    ran=str(self.root / "ran"), metadata=f"Metadata-Version: 2.1\n{head}{told}"
+                ),
+            }
+        else:
+            project = (
+                f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {json.dumps(list(requires))}\n'
+            )
+            files = {"PKG-INFO": f"Metadata-Version: 2.2\n{head}{told}", "pyproject.toml": project}
         with tarfile.open(path, "w:gz") as archive:
-            for member, text in (("PKG-INFO", metadata), ("pyproject.toml", project)):
+            for member, text in files.items():
                 info = tarfile.TarInfo(f"{stem}/{member}")
                 info.size = len(text.encode())
                 archive.addfile(info, io.BytesIO(text.encode()))
-        self._list(name, path, None, None)
+        self._list(name, path, requires_python, yanked)
         return path
 
     def _folder(self, name: str) -> Path:
@@ -133,6 +179,31 @@ class ServedIndex:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class Sdists:
+    """Reads static sdists, and says of others what a test says they would be built into; remembers what it read."""
+
+    def __init__(self) -> None:
+        self.built: dict[str, Callable[[Target], Sequence[str]]] = {}
+        """By file name, what an sdist is found to require when it is built for a target; may raise."""
+        self.read: list[str] = []
+
+    def at(self, path: Path, name: str, file: IndexFile, target: Target) -> SdistFacts:
+        """Read a file that lies at an address, by its path."""
+        assert "@" not in file.url
+        return self(name, dataclasses.replace(file, url=path.as_uri()), target)
+
+    def __call__(self, name: str, file: IndexFile, target: Target, /) -> SdistFacts:
+        self.read.append(file.filename)
+        path = Path(url2pathname(urlsplit(file.url).path))
+        if (requires := self.built.get(file.filename)) is not None:
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {file.version}\n"
+            text += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires(target))
+        else:
+            text = static_metadata(path, file.version) or ""
+            assert text, f"{file.filename} would have to be built"
+        return SdistFacts(metadata=text, sha256=sha256(path), size=path.stat().st_size)
 
 
 class Heard:

@@ -177,47 +177,6 @@ def test_many_releases_that_cannot_load_cost_three_rounds(index: LocalIndex, pro
     assert len(progress.lines) == 2
 
 
-# Wheels before sdists
-
-
-def test_an_older_wheel_comes_before_a_newer_sdist(index: LocalIndex, project: Path, cache: Path) -> None:
-    index.wheel("mixed", "1.0")
-    index.sdist("mixed", "2.0")
-    for allowed in ((), ("mixed",), ("all",)):
-        lock = resolve(from_files(project), [X313], options(cache, allow_sdists=frozenset(allowed)), lines=["mixed"])
-        assert chosen(lock, X313, project) == {"mixed": "mixed-1.0-py3-none-any.whl"}
-
-
-def test_an_sdist_is_refused_unless_its_name_is_allowed(index: LocalIndex, project: Path, cache: Path) -> None:
-    index.sdist("source-only", "1.0", requires=["pure"])
-    index.wheel("pure", "1.0")
-    with pytest.raises(NoCompatibleWheel) as caught:
-        resolve(from_files(project), [X313], options(cache), lines=["source-only"])
-    assert told(caught.value) == (
-        "no wheel of `source-only==1.0` runs on `python3.13-x86_64`",
-        (
-            "it has only a source distribution, which would have to be built; `--allow-sdist source-only` builds "
-            "it from source for the target"
-        ),
-    )
-    for allowed in ("source-only", "all"):
-        own = options(cache, allow_sdists=frozenset({allowed}))
-        lock = resolve(from_files(project), [X313], own, lines=["source-only"])
-        selection = select(lock, X313, own, project)
-        assert [pin.name for pin in selection.pins] == ["pure"]
-        assert [(sdist.name, sdist.version, sdist.path) for sdist in selection.sdists] == [
-            ("source-only", "1.0", index.root / "source-only" / "source_only-1.0.tar.gz")
-        ]
-
-
-def test_an_allowed_sdist_is_taken_only_where_no_wheel_fits(index: LocalIndex, project: Path, cache: Path) -> None:
-    index.wheel("native", "1.0", ["cp313-cp313-manylinux_2_17_x86_64"])
-    index.sdist("native", "1.0")
-    own = options(cache, allow_sdists=frozenset({"native"}))
-    lock = resolve(from_files(project), [X313, ARM313], own, lines=["native"])
-    assert [len(select(lock, target, own, project).sdists) for target in (X313, ARM313)] == [0, 1]
-
-
 # What a requirements file may say
 
 

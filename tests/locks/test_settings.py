@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from manylambda.errors import RequestError
 from manylambda.locks.requirements import read_requirements
-from manylambda.locks.settings import DEFAULT_INDEX, Index, IndexSettings, read_settings
+from manylambda.locks.settings import DEFAULT_INDEX, Index, IndexSettings, newest_upload, read_settings
 
 A, B, C = (f"https://{name}.example/simple" for name in "abc")
 
@@ -149,3 +150,39 @@ def test_options_of_a_requirements_file_come_on_top(tmp_path: Path) -> None:
     assert found.find_links == (str(tmp_path / "wheels"),)
     none = read_requirements(base=tmp_path, environment={}, lines=["--no-index"])
     assert read_settings(tmp_path, {"PIP_CONFIG_FILE": os.devnull}, none).indexes == ()
+
+
+def test_from_when_files_are_left_out_is_read_as_uv_reads_it(tmp_path: Path) -> None:
+    config = tmp_path / "uv.toml"
+    config.write_text(
+        'exclude-newer = "2024-05-01T10:00:00Z"\n'
+        '[exclude-newer-package]\nSlow = "2023-01-01T00:00:00+02:00"\nfree = false\n'
+    )
+    file = {"UV_CONFIG_FILE": str(config)}
+    found = {name: newest_upload(name, tmp_path, file) for name in ("any", "slow", "free")}
+    assert found == {
+        "any": datetime(2024, 5, 1, 10, tzinfo=UTC),
+        "slow": datetime(2022, 12, 31, 22, tzinfo=UTC),
+        "free": None,
+    }
+    assert newest_upload("any", tmp_path, {"UV_NO_CONFIG": "1"}) is None
+    day = newest_upload("any", tmp_path, {**file, "UV_EXCLUDE_NEWER": "2024-02-29"})
+    assert day == datetime(2024, 3, 1).astimezone()
+    variable = {"UV_EXCLUDE_NEWER_PACKAGE": "any=2020-01-01T00:00:00Z"}
+    assert newest_upload("any", tmp_path, variable) == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [("24 hours", 24), ("1 week", 168), ("P30D", 720), ("PT12H", 12), ("2d 3h", 51), ("P1DT30M", 24.5)],
+)
+def test_from_when_files_are_left_out_may_be_told_as_how_long_ago(tmp_path: Path, text: str, hours: float) -> None:
+    found = newest_upload("any", tmp_path, {"UV_EXCLUDE_NEWER": text})
+    assert found is not None
+    assert abs((datetime.now(UTC) - found).total_seconds() - hours * 3600) < 60
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2 months", "soon 1"])
+def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RequestError, match=rf"^`exclude-newer` in the settings of uv cannot be read: `{text}`$"):
+        newest_upload("any", tmp_path, {"UV_EXCLUDE_NEWER": text})

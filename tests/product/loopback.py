@@ -34,6 +34,8 @@ class Index:
         """What is served for a file instead of its bytes."""
         self.seconds = 0.0
         """How long the bytes of a file take."""
+        self.uploaded: dict[str, str] = {}
+        """When files were uploaded, as far as the index tells."""
         self._requires: dict[str, str] = {}
         index = self
 
@@ -154,6 +156,8 @@ class Index:
             }
             if file.name in self._requires:
                 one["requires-python"] = self._requires[file.name]
+            if file.name in self.uploaded:
+                one["upload-time"] = self.uploaded[file.name]
             if file.suffix == ".whl":
                 one["core-metadata"] = {"sha256": hashlib.sha256(_metadata(file)).hexdigest()}
             listed.append(one)

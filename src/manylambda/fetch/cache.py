@@ -7,6 +7,7 @@ edited or half-written file is noticed, never believed.
     <root>/v1/wheels/<aa>/<sha256>/<filename>      whole files only: they arrive by rename
     <root>/v1/blobs/sha256/<aa>/<sha256>           parts of container images, shared by all that have them
     <root>/v1/facts/<kind>-<version>/<aa>/<key>    a checksum line, then one JSON document
+    <root>/v1/stand-ins/<name>-<digest>/           what a resolver is shown of sdists; written anew where it is missing
     <root>/v1/incoming/                            partial files, locks; swept when a day old
 """
 
@@ -71,6 +72,10 @@ class Cache:
         """Give where a part of a container image lies, whether or not it does; `sha256` is 64 hexadecimal digits."""
         assert re.fullmatch(r"[0-9a-f]{64}", sha256)
         return self._base / "blobs" / "sha256" / sha256[:2] / sha256
+
+    def stand_ins(self, name: str) -> Path:
+        """Give the folder of stand-ins, whether or not it is there; `name` holds a hash of all that is in it."""
+        return self._base / "stand-ins" / name
 
     @staticmethod
     def verify(path: Path, sha256: str) -> bool:

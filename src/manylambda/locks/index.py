@@ -18,6 +18,7 @@ from manylambda.locks.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from manylambda.fetch import Client, Credentials
     from manylambda.locks.settings import IndexSettings
@@ -40,11 +41,23 @@ class IndexFile:
     yanked: str | None = None
     """The reason, which may be empty; None when the file is not yanked."""
     size: int | None = None
+    uploaded: str | None = None
+    """When, as ISO 8601 writes it; None when the index does not tell (PEP 700)."""
 
     @property
     def is_wheel(self) -> bool:
         """Whether it can be taken as it is."""
         return self.filename.endswith(".whl")
+
+    def is_older_than(self, limit: datetime) -> bool:
+        """Whether it is known to have been there before; as uv sees it, a file of unknown age was not."""
+        from datetime import UTC, datetime
+
+        try:
+            uploaded = datetime.fromisoformat(self.uploaded or "")
+        except ValueError:
+            return False
+        return (uploaded if uploaded.tzinfo else uploaded.replace(tzinfo=UTC)) < limit
 
     @property
     def version(self) -> str | None:
@@ -204,6 +217,7 @@ def _from_json(text: str, base: str, thin: str | None = None) -> Iterable[IndexF
                 requires_python=entry.get("requires-python") or None,
                 yanked=(yanked if isinstance(yanked, str) else "") if yanked is not False else None,
                 size=entry.get("size"),
+                uploaded=entry.get("upload-time"),
             )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FetchError(f"an index page is not as PEP 691 says: `{_clean(base)}`") from error

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from manylambda.locks.index import IndexFile
     from manylambda.target import Target
 
 
@@ -61,6 +62,26 @@ class ResolveOptions:
     """Where uv keeps its cache; None for uv's own default."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The process environment (`os.environ`), from which index settings and credentials are read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SdistFacts:
+    """What is known of an sdist once it was fetched and read."""
+
+    metadata: str
+    """Core metadata: what the `METADATA` of its wheel says."""
+    sha256: str
+    size: int
+
+
+class SdistMetadata(Protocol):
+    """Reads sdists; building one, where nothing less tells, is no matter of the lock room."""
+
+    def __call__(self, name: str, file: IndexFile, target: Target, /) -> SdistFacts:
+        """Say what an sdist of `name` (normalised) depends on when its wheel is for `target`.
+
+        Raises `FetchError` when it cannot be had, `PackagingError` when it cannot be read or built.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

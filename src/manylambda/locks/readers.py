@@ -14,16 +14,24 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Pylock
 
-    from manylambda.locks.model import ResolveOptions, Source
+    from manylambda.locks.model import ResolveOptions, SdistMetadata, Source
     from manylambda.progress import Progress
     from manylambda.target import Target
 
 
-def read(source: Source, targets: Sequence[Target], options: ResolveOptions, progress: Progress = SILENT) -> Pylock:
+def read(
+    source: Source,
+    targets: Sequence[Target],
+    options: ResolveOptions,
+    progress: Progress = SILENT,
+    *,
+    sdist_metadata: SdistMetadata | None = None,
+) -> Pylock:
     """Return what `source` asks for as a lock that holds for all `targets`.
 
     A lock is honoured exactly: versions and hashes. What is not locked is resolved. Relative paths in the result start
-    at `discovery.base_folder(source)`. Raises RequestError, ResolutionError (LockOutdated among them) and FetchError.
+    at `discovery.base_folder(source)`. Raises RequestError, ResolutionError (LockOutdated among them) and FetchError;
+    where sdists are allowed, and `sdist_metadata` reads them, PackagingError.
     """
     if not options.environment:
         options = replace(options, environment=dict(os.environ))
@@ -48,7 +56,7 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions, pro
         case SourceKind.REQUIREMENTS | SourceKind.PYPROJECT:
             from manylambda.locks.resolve import resolve
 
-            return resolve(source, targets, options, progress)
+            return resolve(source, targets, options, progress, sdist_metadata=sdist_metadata)
         case SourceKind.NONE:
             from packaging.pylock import Pylock
             from packaging.version import Version

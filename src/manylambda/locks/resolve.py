@@ -6,6 +6,7 @@ kept alike between targets, and an answer to why nothing fits.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -36,6 +37,7 @@ from manylambda.locks.pylock import parse
 from manylambda.locks.requirements import RequirementLine, Requirements, normalise, read_requirements
 from manylambda.locks.select import best_wheel, is_allowed
 from manylambda.locks.settings import IndexSettings, leaves_files_out, read_settings
+from manylambda.locks.stand_ins import MOST_READ, Sources, StandIns
 from manylambda.locks.write import relative_path
 from manylambda.progress import SILENT
 
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
+    from packaging.requirements import Requirement
 
     from manylambda.locks.index import IndexFile
+    from manylambda.locks.model import SdistMetadata
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -63,10 +67,16 @@ _HOST_BOUND: Final = re.compile(
     r"UV_(PYTHON\w*|SYSTEM_PYTHON|MANAGED_PYTHON|NO_MANAGED_PYTHON|NO_BUILD\w*|NO_BINARY\w*|ONLY_BINARY\w*|UNIVERSAL"
     r"|CUSTOM_COMPILE_COMMAND|REQUIRE_HASHES|LINK_MODE|COMPILE_BYTECODE)|CONDA_\w+|PYTHONPATH|PYTHONHOME|RUST_LOG"
 )
+_NAME: Final = r"(?<![\w.<>=!~,-])([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?(?:\{[^}]*\})?"
 _NO_WHEELS: Final = re.compile(
-    r"(?:all versions of )?([A-Za-z0-9][A-Za-z0-9._-]*?)(?:\[[^\]]*\])?(?:==([^\s,]+))? (?:has|have) no "
+    _NAME + r"(?:==([^\s,]+)|[<>=!~]\S*)? (?:has|have) no "
     r"(?:usable wheels|wheels with a matching|compatible wheels|wheels are available|source distribution)"
 )
+_WHEELS_WANTED: Final = re.compile(r"Wheels are required for `([^`\s]+)`")
+_MENTIONED: Final = re.compile(_NAME + r"[<>=!~]=?v?\d")
+_BUILD_DISABLED: Final = re.compile(r"Building source distributions (?:for `[^`]+` )?is disabled")
+_UNBUILT: Final = re.compile(r"Failed to (?:download and )?build `([^`\s]+?)(?:\[[^\]]*\])? @ ([^`]+)`")
+_OTHER_ADDRESS: Final = re.compile(r"conflicting URLs for package `([^`]+)`")
 _FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
 _UNREACHABLE: Final = re.compile(
     r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
@@ -83,6 +93,8 @@ class _Request:
     settings: IndexSettings
     arguments: tuple[str, ...]
     """Files, extras and groups, as uv takes them."""
+    text: tuple[str, ...]
+    """Lines of a requirements file for uv."""
     constraints: Path
     own_code: tuple[str, ...]
     """Local source trees: the user's own code, which uv may build to learn its dependencies."""
@@ -90,6 +102,10 @@ class _Request:
     """The project itself, when it had to be resolved to learn its dependencies."""
     scratch: Path
     client: IndexClient
+    stand_ins: Mapping[Target, StandIns]
+    """What each target is shown of sdists; the only part of this that changes."""
+    asked: tuple[Requirement, ...]
+    """What the user asks for, where sdists are allowed, as far as files tell."""
     progress: Progress
 
 
@@ -101,6 +117,10 @@ class _Failure:
     stderr: str
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Versions that were kept from uv because the target cannot load them."""
+    unbuilt: tuple[str, str] | None = None
+    """Name and address of the source code that uv would have had to build to go on."""
+    other_address: str | None = None
+    """The name for which a stand-in and a requirement give different addresses."""
 
 
 def resolve(
@@ -112,11 +132,14 @@ def resolve(
     lines: Sequence[str] = (),
     constraints: Sequence[Path] = (),
     preferences: Pylock | None = None,
+    sdist_metadata: SdistMetadata | None = None,
 ) -> Pylock:
     """Resolve what `source` (requirements files, or a `pyproject.toml`) and `lines` ask for, for every target.
 
     The lock's paths are relative to `source.project`. Versions of `preferences` are kept where they still fit.
-    Raises `NoCompatibleWheel` and other `ResolutionError`, `HashMismatch`, `FetchError`, `RequestError`.
+    `sdist_metadata` reads the sdists that the options allow; without it, needing one is an error.
+    Raises `NoCompatibleWheel` and other `ResolutionError`, `HashMismatch`, `FetchError`, `RequestError`, and
+    `PackagingError` when an sdist without which there is no solution cannot be built.
     """
     options = dataclasses.replace(options, environment=dict(options.environment) or dict(os.environ))
     ordered = sorted(set(targets), key=target_order)
@@ -136,12 +159,14 @@ def resolve(
             scratch=Path(scratch),
             progress=progress,
         )
+        request = _with_stand_ins(request, source, ordered, preferences, sdist_metadata)
         _check_python(source, ordered)
         task = progress.task("resolve", _label(ordered), len(ordered), unit="items")
         try:
             wanted = {target: _versions(preferences) for target in ordered}
             locks = _each(ordered, lambda target: _solved(request, target, wanted[target]), task.advance)
             locks = _alike(request, locks)
+            _tell_built_by_uv(request, locks)
             locks = releases.complete(
                 locks,
                 settings,
@@ -228,10 +253,6 @@ def _request(
             *(f"--extra-index-url {url}" for url in requirements.extra_index_urls),
             *(f"--find-links {link}" for link in requirements.find_links),
         ]
-    if text or not arguments:
-        file = scratch / "requirements.in"
-        file.write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
-        arguments.append(str(file))
     if requirements.pre:
         arguments += ["--prerelease", "allow"]
     for host in requirements.trusted_hosts:
@@ -249,13 +270,85 @@ def _request(
         requirements=requirements,
         settings=settings,
         arguments=tuple(arguments),
+        text=tuple(text),
         constraints=constraints,
         own_code=tuple(sorted(set(own_code))),
         left_out=left_out,
         scratch=scratch,
         client=client,
+        stand_ins={},
+        asked=(),
         progress=progress,
     )
+
+
+def _with_stand_ins(
+    request: _Request,
+    source: Source,
+    targets: Sequence[Target],
+    preferences: Pylock | None,
+    sdist_metadata: SdistMetadata | None,
+) -> _Request:
+    """Add what is needed of sdists, where any are allowed."""
+    asked = _asked(request, source) if request.options.allow_sdists else ()
+    pinned = {name: {version} for name, version in _versions(preferences).items()}
+    for requirement in asked:
+        for one in requirement.specifier:
+            if one.operator in {"==", "==="} and "*" not in one.version:
+                pinned.setdefault(normalise(requirement.name), set()).add(_normal_version(one.version))
+    sources = Sources(
+        client=request.client,
+        settings=request.settings,
+        options=request.options,
+        project=request.project,
+        pinned={name: frozenset(versions) for name, versions in pinned.items()},
+        read=sdist_metadata,
+        progress=request.progress,
+    )
+    return dataclasses.replace(
+        request,
+        asked=asked,
+        stand_ins={target: StandIns(sources, target, _first_platform_tag(target)) for target in targets},
+    )
+
+
+def _asked(request: _Request, source: Source) -> tuple[Requirement, ...]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    from manylambda.locks.pyproject import Pyproject
+
+    lines = request.requirements
+    texts = [line.text for line in (*lines.lines, *lines.constraints) if line.directory is None]
+    folders = [line.directory for line in lines.directories if line.directory is not None]
+    if source.kind is SourceKind.PYPROJECT:
+        folders.append(source.files[0].parent)
+        own = Pyproject.load(source.files[0].parent)
+        texts += [text for group in sorted(request.options.groups) for text in own.group_requirements(group)]
+    for folder in folders:
+        if (folder / "pyproject.toml").is_file():
+            project = Pyproject.load(folder)
+            texts += project.dependencies
+            texts += [text for extra in sorted(project.extras) for text in project.extra_requirements(extra)]
+    found: list[Requirement] = []
+    for text in texts:
+        with contextlib.suppress(InvalidRequirement):
+            found.append(Requirement(text))
+    return tuple(found)
+
+
+def _normal_version(text: str) -> str:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(text))
+    except InvalidVersion:
+        return text
+
+
+def _first_platform_tag(target: Target) -> str:
+    """Give the platform tag that uv likes best for a target."""
+    _, _, glibc = uv_platform(target).partition("-")
+    return f"{glibc}_{target.machine}"
 
 
 def _pyproject_arguments(source: Source, options: ResolveOptions) -> tuple[list[str], list[str], str | None]:
@@ -299,11 +392,7 @@ def _label(targets: Sequence[Target]) -> str:
 
 def _solved(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock:
     """Resolve for one target; `wanted` are versions to take where they fit."""
-    options = request.options
-    lock = _exact(request, target, wanted, may_build=frozenset())
-    if isinstance(lock, _Failure) and options.allow_sdists:
-        built = _with_sdists(request, target, wanted)
-        lock = lock if isinstance(built, _Failure) else built
+    lock = _with_sdists(request, target, wanted)
     if isinstance(lock, _Failure):
         raise _explained(request, target, lock)
     lock = _placed(request, lock, target)
@@ -312,24 +401,45 @@ def _solved(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pyl
     return lock
 
 
+def _tell_built_by_uv(request: _Request, locks: Mapping[Target, Pylock]) -> None:
+    """Say which sdists uv took by itself: `no-binary` in its own settings is stronger than what it is told here."""
+    names = {
+        package.name
+        for target, lock in locks.items()
+        for package in lock.packages
+        if package.sdist is not None and not request.stand_ins[target].is_own(package)
+    }
+    for name in sorted(names):
+        request.progress.warning(
+            f"`no-binary` in the settings of uv has it take `{name}` as source code, which uv may have built by itself"
+        )
+
+
 def _exact(
-    request: _Request, target: Target, wanted: Mapping[str, str], *, may_build: frozenset[str]
+    request: _Request, target: Target, wanted: Mapping[str, str], *, sdists: frozenset[str]
 ) -> Pylock | _Failure:
     """Resolve until every distribution has a wheel that the target loads, by the target's own tags.
 
     uv is asked at the platform next above the runtime's glibc and takes `linux_*` wheels as well, so it may choose
     what cannot load. Those versions are excluded and uv is asked again: what it then finds is the newest that runs.
+    Of the names `sdists` it may choose versions that have no such wheel but an sdist.
     """
+    stand_ins = request.stand_ins[target]
     excluded: dict[str, set[str]] = {}
     for _ in range(_ROUNDS):
-        outcome = _run(request, target, wanted, excluded, may_build)
+        outcome = _run(request, target, wanted, excluded, sdists)
         if isinstance(outcome, _Failure):
+            if _goes_on(request, stand_ins, outcome):
+                continue
             return dataclasses.replace(outcome, excluded={name: frozenset(excluded[name]) for name in excluded})
+        outcome = stand_ins.restored(outcome)
         refused = [package for package in outcome.packages if _is_refused(package, target, request.options)]
         if not refused:
             return outcome
         for package in refused:
             new = _unfit_versions(request, package, target)
+            if package.name in sdists:
+                new = {version for version in new if not stand_ins.has(package.name, version)}
             already = excluded.setdefault(package.name, set())
             if new <= already:
                 raise ResolutionError(f"uv keeps choosing `{package.name}=={package.version}` for `{target}`")
@@ -341,6 +451,41 @@ def _exact(
         f"no versions with wheels for `{target}` were found in {_ROUNDS} attempts",
         hint=f"pin these to versions that have one: {', '.join(sorted(excluded))}",
     )
+
+
+def _goes_on(request: _Request, stand_ins: StandIns, failure: _Failure) -> bool:
+    """Give uv what it stopped for: the metadata of source code that is named by its address and would be built."""
+    if failure.other_address is not None:
+        return stand_ins.override_archive(failure.other_address, _extras(request, failure.other_address))
+    if failure.unbuilt is None:
+        return False
+    name, address = failure.unbuilt
+    if not is_allowed(name, request.options):
+        return False
+    if re.match(r"(git|hg|svn|bzr)\+", address):
+        raise ResolutionError(
+            f"`{name}` comes from version control and has no wheel",
+            hint="build a wheel of it and name that, or clone it and name the folder",
+        )
+    if _is_folder(address):
+        if name in stand_ins.folders:
+            return False
+        stand_ins.folders |= {name}
+        return True
+    return stand_ins.replace_archive(name, address, request.requirements.lines) or stand_ins.override_archive(
+        name, _extras(request, name)
+    )
+
+
+def _extras(request: _Request, name: str) -> set[str]:
+    return {extra for one in request.asked if normalise(one.name) == name for extra in one.extras}
+
+
+def _is_folder(address: str) -> bool:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return address.startswith("file:") and Path(url2pathname(urlsplit(address).path)).is_dir()
 
 
 def _is_refused(package: Package, target: Target, options: ResolveOptions) -> bool:
@@ -372,26 +517,65 @@ def _sentence(package: Package, target: Target) -> str:
 
 
 def _with_sdists(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock | _Failure:
-    """Resolve with the sdists the user allowed, but only those without which there is no solution.
+    """Resolve with sdists of the names the user allowed, but only those without which there is no solution.
 
-    `--no-binary NAME` is how uv lifts `--only-binary :all:` for one name; it then ignores that name's wheels.
+    That uv finds none says which names lack wheels. Their sdists are then offered to it as if they depended on nothing,
+    those it chooses are read, and it is asked again until it has chosen only what was read.
     """
-    allowed = request.options.allow_sdists
-    if "all" in allowed:
-        first = _exact(request, target, wanted, may_build=frozenset({":all:"}))
-        if isinstance(first, _Failure):
-            return first
-        # uv prefers a newer sdist to an older wheel: only what it has no wheel for at all is to be built.
-        allowed = frozenset(package.name for package in first.packages if package.sdist and not package.wheels)
-    needed = allowed
-    lock = _exact(request, target, wanted, may_build=needed)
-    if isinstance(lock, _Failure):
-        return lock
-    for name in sorted(package.name for package in lock.packages if package.sdist is not None):
-        fewer = _exact(request, target, wanted, may_build=needed - {name})
+    stand_ins = request.stand_ins[target]
+    while True:
+        outcome = _exact(request, target, wanted, sdists=stand_ins.names)
+        if isinstance(outcome, _Failure):
+            if _offers_more(request, stand_ins, outcome):
+                continue
+            if stand_ins.error is not None:
+                raise stand_ins.error
+            if stand_ins.ended:
+                names = ", ".join(f"`{name}`" for name in stand_ins.ended)
+                raise ResolutionError(
+                    f"no solution for `{target}` has one of the {MOST_READ} newest sdists of {names}: {outcome.reason}",
+                    hint="name a version that goes with the rest: `name==version`",
+                )
+            return outcome
+        outcome = _spared(request, target, wanted, outcome)
+        if not stand_ins.read(stand_ins.chosen(outcome)):
+            return stand_ins.restored(outcome)
+
+
+def _offers_more(request: _Request, stand_ins: StandIns, failure: _Failure) -> bool:
+    """Let uv choose sdists of the names it lacks wheels of; False when that is no longer what it fails for."""
+    if not request.options.allow_sdists:
+        return False
+    text = _flat(failure.stderr)
+    lacking = {normalise(name) for name, _ in _NO_WHEELS.findall(text)}
+    lacking |= {normalise(name) for name in _WHEELS_WANTED.findall(text)}
+    lacking |= {name for name in failure.excluded if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)}
+    mentioned = {normalise(name) for name in _MENTIONED.findall(text)}
+    # Should uv say it in other words one day, every name that it speaks of may be the one.
+    names = lacking or mentioned
+    new = [
+        name
+        for name in sorted(names)
+        if is_allowed(name, request.options) and name not in stand_ins.names and stand_ins.offer(name)
+    ]
+    if len(lacking) == 1:
+        stand_ins.certain |= lacking  # the whole proof rests on this name
+    return bool(new) or any(stand_ins.offer_older(name) for name in sorted(mentioned))
+
+
+def _spared(request: _Request, target: Target, wanted: Mapping[str, str], lock: Pylock) -> Pylock:
+    """Do without the sdists that there is a solution without, before any is read."""
+    stand_ins = request.stand_ins[target]
+    while True:
+        names = sorted({name for name, _ in stand_ins.chosen(lock)})
+        doubtful = [name for name in names if name not in stand_ins.certain]
+        if len(names) < 2 or not doubtful:
+            return lock  # with none there was no solution
+        fewer = _exact(request, target, wanted, sdists=stand_ins.names - {doubtful[0]})
+        stand_ins.certain |= {doubtful[0]}
         if not isinstance(fewer, _Failure):
-            needed, lock = needed - {name}, fewer
-    return lock
+            stand_ins.names -= {doubtful[0]}
+            lock = fewer
 
 
 def _run(
@@ -399,26 +583,37 @@ def _run(
     target: Target,
     wanted: Mapping[str, str],
     excluded: Mapping[str, Iterable[str]],
-    may_build: frozenset[str],
+    sdists: frozenset[str],
 ) -> Pylock | _Failure:
+    stand_ins = request.stand_ins[target]
     with tempfile.TemporaryDirectory(dir=request.scratch) as folder:
+
+        def written(name: str, lines: Iterable[str]) -> str:
+            file = Path(folder) / name
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            return str(file)
+
         output = Path(folder) / "pylock.toml"
         if wanted:
             output.write_text(_preferences(wanted), encoding="utf-8")
-        exclusions = Path(folder) / "exclusions.in"
-        exclusions.write_text(
-            "".join(f"{name}{','.join(f'!={one}' for one in sorted(excluded[name]))}\n" for name in sorted(excluded)),
-            encoding="utf-8",
-        )
-        build = [] if ":all:" in may_build else ["--only-binary", ":all:"]
-        for name in sorted({*request.own_code, *(may_build - {":all:"})}):
-            build += ["--no-binary", name]
+        own = [f"{name}{','.join(f'!={one}' for one in sorted(excluded[name]))}" for name in sorted(excluded)]
+        own += [*stand_ins.shown(sdists), *stand_ins.constraints]
+        arguments = [*request.arguments, "--constraints", str(request.constraints)]
+        if request.text or not request.arguments:
+            arguments.append(written("requirements.in", map(stand_ins.rewritten, request.text)))
+        if stand_ins.overrides:
+            arguments += ["--overrides", written("overrides.in", stand_ins.overrides)]
+        for name in sorted(stand_ins.unsourced):
+            arguments += ["--no-sources-package", name]
+        # Never lifted for a dependency: uv would run its code on this host, with the network and the user's logins.
+        arguments += ["--only-binary", ":all:"]
+        for name in sorted({*request.own_code, *stand_ins.folders}):
+            arguments += ["--no-binary", name]
         outcome = run_uv(
             [
-                *("pip", "compile", *request.arguments),
-                *("--constraints", str(request.constraints), "--constraints", str(exclusions)),
+                *("pip", "compile", *arguments, "--constraints", written("constraints.in", own)),
                 *("--python-platform", uv_platform(target), "--python-version", target.python_full_version),
-                *("--no-universal", *build, *_interpreter(builds=bool(may_build))),
+                *("--no-universal", *_interpreter()),
                 *("--format", "pylock.toml", "--output-file", str(output)),
                 *("--quiet", "--no-header", "--no-annotate"),
             ],
@@ -432,12 +627,12 @@ def _run(
     return parse(_absolute(document, Path(folder)), name="uv's answer")
 
 
-def _interpreter(*, builds: bool) -> tuple[str, ...]:
+def _interpreter() -> tuple[str, ...]:
     """Keep uv from searching the host: for wheels any CPython serves, since version and platform are told to it."""
     import sysconfig
 
     ordinary = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-    return ("--python", sys.executable) if sys.executable and ordinary and not builds else ()
+    return ("--python", sys.executable) if sys.executable and ordinary else ()
 
 
 def _preferences(wanted: Mapping[str, str]) -> str:
@@ -652,10 +847,18 @@ def _each(
 def _failure(request: _Request, target: Target, stderr: str) -> _Failure:
     """Sort uv's errors: no solution is given back, for sdists may help; the rest is raised."""
     text = request.client.credentials.redact(without_credentials(stderr))
-    if "No solution found" in text or "Building source distributions is disabled" in text:
-        return _Failure(reason=_cause(text), stderr=text)
-    first = next((line for line in text.splitlines() if line.startswith("error:")), text.strip())
-    first = _lowered(first.removeprefix("error:").strip())
+    flat = _flat(text)
+    unbuilt = _UNBUILT.search(flat) if _BUILD_DISABLED.search(flat) else None
+    other_address = _OTHER_ADDRESS.search(flat)
+    if "No solution found" in text or unbuilt is not None or _is_ours(request, target, other_address):
+        return _Failure(
+            reason=_cause(text),
+            stderr=text,
+            unbuilt=(normalise(unbuilt[1]), unbuilt[2]) if unbuilt else None,
+            other_address=normalise(other_address[1]) if other_address else None,
+        )
+    told = re.search(r"^error: (.*(?:\n {2,}(?!cause:).*)*)", text, re.MULTILINE)
+    first = _lowered(_flat(told[1] if told else text).strip())
     hints = _hints(text)
     if request.options.offline and ("network was disabled" in text or "not found in the cache" in text):
         raise NotCached(f"cannot resolve for `{target}` offline: {first}", hint="run once without `--offline`")
@@ -670,18 +873,28 @@ def _failure(request: _Request, target: Target, stderr: str) -> _Failure:
     )
 
 
+def _is_ours(request: _Request, target: Target, other_address: re.Match[str] | None) -> bool:
+    """Whether it is a stand-in's address that does not go with another."""
+    return other_address is not None and request.stand_ins[target].has_address(normalise(other_address[1]))
+
+
 def _cause(text: str) -> str:
     """Give uv's reasoning on one line."""
     kept: list[str] = []
     for line in text.splitlines():
         if line.strip().startswith("cause:"):
             kept.append(line.strip().removeprefix("cause:").strip())
-        elif kept and line.startswith(" ") and line.strip():
+        elif kept and line.strip():
+            if not line.startswith(" "):
+                break
             kept.append(line.strip())
-        elif kept:
-            break
     joined = " ".join(kept).replace(", we can conclude that", ",")
     return _lowered(re.sub(r"\s+", " ", joined)).rstrip(".")
+
+
+def _flat(text: str) -> str:
+    """Undo uv's line breaks, which come wherever a line is long."""
+    return re.sub(r"\s+", " ", text)
 
 
 def _hints(text: str) -> list[str]:
@@ -691,9 +904,15 @@ def _hints(text: str) -> list[str]:
 
 def _explained(request: _Request, target: Target, failure: _Failure) -> ResolutionError | FetchError:
     """Make the error for what uv could not solve: the missing wheel where that is it, else uv's own words."""
+    if failure.unbuilt is not None:
+        name, address = failure.unbuilt
+        return NoCompatibleWheel(
+            f"cannot resolve for `{target}`: `{name}` has no wheel, only source code: {address}",
+            hint=f"`--allow-sdist {name}` builds it for the target",
+        )
     if failure.excluded:
         return _pushed_out(request, target, failure)
-    for name, version in _NO_WHEELS.findall(failure.stderr):
+    for name, version in _NO_WHEELS.findall(_flat(failure.stderr)):
         files = _files(request, name)
         own = [file for file in files if not version or file.version == version] if files else []
         if own and all(explain.refusal(file, target, allow_linux=request.options.allow_linux_wheels) for file in own):
@@ -709,11 +928,6 @@ def _explained(request: _Request, target: Target, failure: _Failure) -> Resoluti
         )
     if any("could not be queried" in hint or _FORBIDDEN.search(hint) for hint in hints):
         return FetchError(f"cannot resolve for `{target}`: {failure.reason}", hint="; ".join(hints))
-    if "Building source distributions is disabled" in failure.stderr:
-        return NoCompatibleWheel(
-            f"cannot resolve for `{target}`: a requirement has no wheel, only source code",
-            hint="`--allow-sdist NAME` allows building one",
-        )
     return ResolutionError(
         f"no versions satisfy the requirements for `{target}`: {failure.reason}", hint="; ".join(hints) or None
     )

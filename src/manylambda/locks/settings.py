@@ -15,6 +15,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -116,6 +117,45 @@ def leaves_files_out(project: Path, environment: Mapping[str, str]) -> bool:
         return True
     words = ("exclude-newer", "exclude-newer-package", "no-binary", "no-binary-package")
     return any(word in table for table, _ in _uv_tables(project, environment) for word in words)
+
+
+def newest_upload(name: str, project: Path, environment: Mapping[str, str]) -> datetime | None:
+    """Give the time from which on uv's settings leave the files of a package out (`exclude-newer`); None for never.
+
+    Raises `RequestError` for one that cannot be read: to pass it over would let in what is to be kept out.
+    """
+    tables = [table for table, _ in _uv_tables(project, environment)]
+    of_packages = [
+        dict(part.partition("=")[::2] for part in environment.get("UV_EXCLUDE_NEWER_PACKAGE", "").split()),
+        *(table["exclude-newer-package"] for table in tables if isinstance(table.get("exclude-newer-package"), dict)),
+    ]
+    for own in of_packages:
+        for key, value in own.items():
+            if normalise(key) == name:
+                return _time(value) if value else None  # `false` lets all of one package in
+    for value in (environment.get("UV_EXCLUDE_NEWER"), *(table.get("exclude-newer") for table in tables)):
+        if value:
+            return _time(value)
+    return None
+
+
+def _time(value: object) -> datetime:
+    """Read a date, whose whole day is meant, a time, or how long ago, as uv does."""
+    text = str(value).strip()
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return (datetime.fromisoformat(text) + timedelta(days=1)).astimezone()
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        pass
+    if re.fullmatch(r"P(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?", text):
+        text = text[1:].replace("T", " ")
+    ago = [(int(count), unit.lower()) for count, unit in re.findall(r"(\d+)\s*([A-Za-z]+)", text)]
+    units = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+    names = r"w(ee)?ks?|w|d(ays?)?|h(ou)?rs?|h|m(in(ute)?s?)?|s(ec(ond)?s?)?"
+    if not ago or not all(re.fullmatch(names, unit) for _, unit in ago):
+        raise RequestError(f"`exclude-newer` in the settings of uv cannot be read: `{text}`")
+    return datetime.now(UTC) - sum((timedelta(**{units[unit[0]]: count}) for count, unit in ago), timedelta())
 
 
 def _with_requirements(settings: IndexSettings, requirements: Requirements) -> IndexSettings:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.fetch.download import Download
-    from manylambda.locks.model import Selection, Source
+    from manylambda.locks.model import SdistMetadata, Selection, Source
     from manylambda.locks.settings import IndexSettings
     from manylambda.progress import Progress
+    from manylambda.sdists import Builder
     from manylambda.target import Target
 
 
@@ -45,7 +46,36 @@ def read_lock(source: Source, targets: Sequence[Target], settings: Settings, pro
     """Read or resolve the lock of `source` for `targets`."""
     from manylambda.locks.readers import read
 
-    return read(source, targets, settings.resolve_options(os.environ), progress)
+    options = settings.resolve_options(os.environ)
+    return read(source, targets, options, progress, sdist_metadata=sdist_metadata(source, settings, progress))
+
+
+def sdist_metadata(source: Source, settings: Settings, progress: Progress) -> SdistMetadata | None:
+    """Give what reads the sdists that the settings allow, as far as `source` has to be resolved."""
+    if source.kind.is_locked or not settings.allow_sdist:
+        return None
+    from manylambda.fetch.cache import Cache
+    from manylambda.pipeline.sdist_metadata import SdistReader
+
+    cache = Cache.default()
+    return SdistReader(
+        # Hashed again where it was fetched before: what is built runs.
+        fetch=lambda downloads: fetch(downloads, source, settings, cache, progress, verify=True),
+        builder=lambda: builder(source, settings, cache, progress),
+        progress=progress,
+    )
+
+
+def builder(source: Source, settings: Settings, cache: Cache, progress: Progress) -> Builder:
+    """Give what builds source code, with build requirements from the indexes the project uses."""
+    from manylambda.sdists import Builder
+
+    return Builder(
+        settings=settings.build_settings(index_settings(source, settings)),
+        environment=os.environ,
+        cache=cache,
+        progress=progress,
+    )
 
 
 def select(pylock: Pylock, source: Source, target: Target, settings: Settings) -> Selection:
@@ -84,9 +114,18 @@ def index_settings(source: Source, settings: Settings) -> IndexSettings:
 
 
 def fetch(
-    downloads: Sequence[Download], source: Source, settings: Settings, cache: Cache, progress: Progress
+    downloads: Sequence[Download],
+    source: Source,
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+    *,
+    verify: bool = False,
 ) -> Mapping[Download, Path]:
-    """Download with the logins, certificates and trusted hosts of the indexes the source draws on."""
+    """Download with the logins, certificates and trusted hosts of the indexes the source draws on.
+
+    `verify` hashes what is in the cache, too.
+    """
     from manylambda.fetch.client import HttpSettings
     from manylambda.fetch.credentials import Credentials
     from manylambda.fetch.download import fetch_all
@@ -100,6 +139,7 @@ def fetch(
         credentials=Credentials.from_settings(environment, addresses),
         offline=settings.offline,
         progress=progress,
+        verify=verify,
         settings=HttpSettings.from_environment(environment),
     )
 

@@ -47,7 +47,14 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
     else:
         options = settings.resolve_options(os.environ)
         preferences = None if upgrade or not path.is_file() else parse(load(path).values, name=path.name)
-        pylock = resolve(source, settings.targets, options, progress, preferences=preferences)
+        pylock = resolve(
+            source,
+            settings.targets,
+            options,
+            progress,
+            preferences=preferences,
+            sdist_metadata=dependencies.sdist_metadata(source, settings, progress),
+        )
     for target in settings.targets:
         dependencies.select(pylock, source, target, settings)  # a lock that cannot be built from is not written
     table = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,8 @@ from manylambda.locks.model import LocalPackage
 from manylambda.pipeline import dependencies
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import TypeAlias
 
     from manylambda.config import Settings
@@ -46,16 +46,11 @@ def built_wheels(
     wheels: dict[Place, BuiltWheel] = {}
     if not any(selection.local or selection.sdists for selection in selections):
         return wheels
-    from manylambda.sdists import Builder
-
     downloads = {_address(one): _download(one) for selection in selections for one in selection.sdists}
-    fetched = dependencies.fetch(list(downloads.values()), source, settings, cache, progress) if downloads else {}
-    builder = Builder(
-        settings=settings.build_settings(dependencies.index_settings(source, settings)),
-        environment=os.environ,
-        cache=cache,
-        progress=progress,
-    )
+    fetched: Mapping[Download, Path] = {}
+    if downloads:
+        fetched = dependencies.fetch(list(downloads.values()), source, settings, cache, progress, verify=True)
+    builder = dependencies.builder(source, settings, cache, progress)
     for selection in selections:
         target = selection.target
         for package, wheel in builder.folders(selection.local, target).items():
