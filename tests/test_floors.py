@@ -59,6 +59,7 @@ HOMES: Final = {
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
     "uv": {"locks", "sdists"},
     "pyproject_hooks": {"sdists"},
+    "repairwheel": {"sdists"},
     "subprocess": {"locks", "fetch", "host", "sdists", "trial", "image"},  # fetch: the `keyring` program
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from manylambda import elf
-from manylambda.errors import RequestError
+from manylambda.errors import NotCached, RequestError
 from manylambda.fetch import Cache
-from manylambda.locks.model import LocalPackage
-from manylambda.sdists import Builder, BuildSettings, sysroot
+from manylambda.locks.model import LocalPackage, ResolveOptions
+from manylambda.sdists import Builder, BuildSettings, sysroot, toolchain
 from manylambda.sdists.inside import compiler
 from manylambda.sdists.isolation import bubblewrap
 from manylambda.target import Target
@@ -118,9 +119,10 @@ def test_what_a_build_finds_is_that_of_the_root_file_system_and_comes_with_the_w
     heard = Heard()
     wheel = build(package, machine, root, tmp_path / "cache", heard)
     place = str(root) if is_bare or bubblewrap() is None else "/build/sysroot"
-    assert f"uses-outer: by_config -I{place}/usr/include/outer -I{place}/usr/include -L{place}/usr/lib -louter -lm" in (
-        heard.lines
-    )
+    (told,) = [line for line in heard.lines if line.startswith("uses-outer: by_config ")]
+    include, library = f"-I{place}/usr/include/outer -I{place}/usr/include", "/tools/libraries/usr/lib -louter -lm"
+    assert told.startswith(f"uses-outer: by_config {include} -L")
+    assert told.endswith(library)
     assert "uses-outer: /opt/outer" in heard.lines
     assert "`uses-outer` brings what it needs of the root file system: libdeep.so.1.0, libouter.so.2.3.4" in heard.lines
 
@@ -305,12 +307,35 @@ def test_folders_of_the_system_are_those_of_the_root_file_system(
     assert list(compiler._kept(words, known)) == kept
 
 
-def test_a_program_of_the_target_that_tells_of_postgres_is_answered_for(tmp_path: Path) -> None:
+def test_a_program_of_the_target_that_tells_of_postgres_is_answered_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Debian's `pg_config` is a script; Amazon's is a program that this host cannot run, and must not."""
     root = small_root(tmp_path / "root", "aarch64")
     folder = root / "usr" / "lib" / TRIPLES["aarch64"]
-    shutil.copy(folder / "libdeep.so.1.0", root / "usr" / "bin" / "pg_config")
-    shutil.copy(folder / "libdeep.so.1.0", root / "usr" / "bin" / "other_config")
-    assert sysroot.open_sysroot(root, TARGETS["aarch64"]).programs() == {
-        "outer-config": "/usr/bin/outer-config",
-        "pg_config": "/usr/bin/pg_config",
+    for name in ("pg_config", "other_config"):
+        shutil.copy(folder / "libdeep.so.1.0", root / "usr" / "bin" / name)
+    told = (folder / "pkgconfig" / "outer.pc").read_text().replace("2.3.4", "15.7")
+    (folder / "pkgconfig" / "libpq.pc").write_text(told)
+    opened = sysroot.open_sysroot(root, TARGETS["aarch64"])
+    assert opened.programs() == {"outer-config": "/usr/bin/outer-config", "pg_config": "/usr/bin/pg_config"}
+
+    settings = {
+        "programs": opened.programs(),
+        "pkg_config": str(toolchain.find_pkg_config(Cache(tmp_path / "cache"), ResolveOptions(offline=True))),
+        "sysroot": {"root": str(root), "pkg_config": [f"/usr/lib/{TRIPLES['aarch64']}/pkgconfig"], "searched": []},
     }
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    questions = ["--version", "--includedir", "--includedir-server"]
+    assert compiler.main([str(tmp_path / "settings.json"), "pg_config", *questions]) == 0
+    assert capfd.readouterr().out.splitlines() == ["PostgreSQL 15.7", f"{root}/usr/include", ""]
+
+
+def test_this_hosts_pkg_config_serves_where_ours_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_PKGCONF", toolchain._PKGCONF._replace(version="0.1"))
+    cache, away = Cache(tmp_path / "cache"), ResolveOptions(offline=True)
+    monkeypatch.setattr("shutil.which", {"pkg-config": "/usr/bin/pkg-config"}.get)
+    assert toolchain.find_pkg_config(cache, away) == Path("/usr/bin/pkg-config")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(NotCached, match=r"^pkg-config \(pkgconf 0\.1\) is not in the cache$"):
+        toolchain.find_pkg_config(cache, away)

@@ -223,13 +223,17 @@ def _pkg_config(settings: dict[str, Any], words: Sequence[str]) -> int:
         return 0
     if list(words)[:1] == ["--atleast-pkgconfig-version"]:
         return 0
-    status = _run_pkg_config(settings, words).returncode if settings["sysroot"] else 1
+    status = 1
+    if settings["sysroot"]:
+        done = _run_pkg_config(settings, words)
+        sys.stdout.write(_moved(done.stdout, settings["sysroot"]))
+        status = done.returncode
     if status:
         _note(settings, "pkg-config", [word for word in words if not word.startswith("-")])
     return status
 
 
-def _run_pkg_config(settings: dict[str, Any], words: Sequence[str], **how: Any) -> subprocess.CompletedProcess[Any]:
+def _run_pkg_config(settings: dict[str, Any], words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     sysroot = settings["sysroot"]
     environment = {
         **os.environ,
@@ -240,7 +244,8 @@ def _run_pkg_config(settings: dict[str, Any], words: Sequence[str], **how: Any) 
         "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1",
         "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1",
     }
-    return subprocess.run([settings["pkg_config"], *words], env=environment, check=False, **how)
+    command = [settings["pkg_config"], *words]
+    return subprocess.run(command, env=environment, check=False, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def _ask_program(settings: dict[str, Any], name: str, words: Sequence[str]) -> int:
@@ -262,17 +267,24 @@ def _ask_program(settings: dict[str, Any], name: str, words: Sequence[str]) -> i
         sys.stderr.write(f"error: `{name}` is a script for `{interpreter[0]}`: {error.strerror}\n")
         _note(settings, name, [f"error: `{name}` is a script for `{interpreter[0]}`: {error.strerror}"])
         return 127
-    sys.stdout.write(_moved(done.stdout.decode("utf-8", "replace"), root))
+    sys.stdout.write(_moved(done.stdout.decode("utf-8", "replace"), settings["sysroot"]))
     return done.returncode
 
 
-def _moved(text: str, root: str) -> str:
-    """Put the root file system before what lies in it."""
+def _moved(text: str, sysroot: dict[str, Any]) -> str:
+    """Put the root file system before what lies in it, and for its folders of libraries the one with the links."""
+    root = sysroot["root"]
 
     def move(match: re.Match[str]) -> str:
-        place = match[2]
-        is_there = not f"{place}/".startswith(f"{root}/") and os.path.exists(root + place)  # noqa: PTH110
-        return match[1] + (root if is_there else "") + place
+        option, place = str(match[1]), str(match[2])
+        if f"{place}/".startswith(f"{root}/"):
+            place = place[len(root) :]
+        elif not os.path.exists(root + place):  # noqa: PTH110
+            return option + place
+        # A build that looks for files there itself finds those that a link to a place of the target stands for.
+        if option.endswith("-L") and os.path.normpath(place) in sysroot["searched"]:
+            return option + str(sysroot["libraries"])
+        return option + root + place
 
     return re.sub(r"((?:^|[\s='\"])(?:-I|-L|-isystem)?)(/[^\s'\":,;]+)", move, text, flags=re.MULTILINE)
 
@@ -281,8 +293,7 @@ def _answer_of_postgres(settings: dict[str, Any], words: Sequence[str]) -> int:
     """Answer for a `pg_config` that is a program of the target, as far as clients of the library ask."""
 
     def ask(*question: str) -> str:
-        done = _run_pkg_config(settings, [*question, "libpq"], stdout=subprocess.PIPE)
-        return str(done.stdout.decode("utf-8", "replace")).strip()
+        return str(_run_pkg_config(settings, [*question, "libpq"]).stdout).strip()
 
     questions = {
         "--version": ("--modversion",),
