@@ -273,7 +273,7 @@ def _ask_program(settings: dict[str, Any], name: str, words: Sequence[str]) -> i
 
 def _moved(text: str, sysroot: dict[str, Any]) -> str:
     """Put the root file system before what lies in it, and for its folders of libraries the one with the links."""
-    root = sysroot["root"]
+    root: str = sysroot["root"]
 
     def move(match: re.Match[str]) -> str:
         option, place = str(match[1]), str(match[2])
