@@ -21,9 +21,8 @@ from manylambda.host.interpreters import find_interpreter
 from manylambda.host.model import Unusable
 from manylambda.locks.model import LocalPackage
 from manylambda.sdists import Builder, BuildSettings
-from manylambda.sdists.crates import own_crates
 from manylambda.sdists.nature import examine
-from manylambda.sdists.rust import find_rust, lay_out_rust
+from manylambda.sdists.rust import find_rust, lay_out_rust, own_crates
 from manylambda.target import Target
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins for Rust's programs are shell scripts")

@@ -12,12 +12,12 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import FetchError, NotCached, PackagingError
 from manylambda.locks.program import without_credentials
+from manylambda.sdists.rust import read_toml, user_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -134,39 +134,15 @@ def _vendor(job: Job, rust: Rust, manifests: Sequence[Path], room: Path, *, is_l
     return _Fetched(done.returncode, done.stderr, done.stdout)
 
 
-def own_crates(environment: Mapping[str, str]) -> Path | None:
-    """Give the folder of crates that the user's own configuration puts in the place of crates.io.
-
-    It is used as it is: up to 1.86 `cargo vendor` deletes the crates of such a folder when it takes one (cargo #15244).
-    """
-    config = _config(environment)
-    sources = _table(config).get("source") if config else None
-    name: object = "crates-io"
-    while config and isinstance(sources, dict) and isinstance(name, str):
-        source = sources.pop(name, None)
-        if not isinstance(source, dict):
-            break
-        if isinstance(folder := source.get("directory"), str):
-            return config.parent.parent / folder
-        name = source.get("replace-with")
-    return None
-
-
 def _user_config(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the user's own configuration, which may name a mirror."""
-    config = _config(environment)
-    sources = _table(config).get("source", {}) if config else {}
+    config = user_config(environment)
+    sources = read_toml(config).get("source", {}) if config else {}
     has_folder = isinstance(sources, dict) and any(
         isinstance(one, dict) and "directory" in one for one in sources.values()
     )
     if config and not has_folder:  # see `own_crates`
         yield from ("--config", str(config))
-
-
-def _config(environment: Mapping[str, str]) -> Path | None:
-    home = Path(environment.get("CARGO_HOME") or Path(environment.get("HOME", ""), ".cargo"))
-    found = (home / name for name in ("config.toml", "config") if home.is_absolute())
-    return next((path for path in found if path.is_file()), None)
 
 
 def _roots(tree: Path) -> list[str]:
@@ -202,7 +178,7 @@ def _copy_manifests(tree: Path, skeleton: Path) -> None:
 def _brings_crates(tree: Path) -> bool:
     """Tell whether the tree has its crates within: `cargo vendor` was run before it was packed."""
     for path in (*tree.rglob(".cargo/config.toml"), *tree.rglob(".cargo/config")):
-        sources = _table(path).get("source")
+        sources = read_toml(path).get("source")
         for one in sources.values() if isinstance(sources, dict) else ():
             if isinstance(one, dict) and "directory" in one:
                 return True
@@ -211,17 +187,10 @@ def _brings_crates(tree: Path) -> bool:
 
 def _asks_for_crates(manifest: Path) -> bool:
     lock = manifest.with_name("Cargo.lock")
-    packages = _table(lock).get("package", []) if lock.is_file() else None
+    packages = read_toml(lock).get("package", []) if lock.is_file() else None
     if not isinstance(packages, list):
         return True
     return any(isinstance(one, dict) and "source" in one for one in packages)
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, tomllib.TOMLDecodeError):
-        return {}
 
 
 def _failure(name: str, said: str, *, is_offline: bool) -> FetchError | PackagingError:

@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import PackagingError
 from manylambda.host import process
-from manylambda.sdists.crates import own_crates
 from manylambda.sdists.isolation import Seen
 
 if TYPE_CHECKING:
@@ -120,6 +120,39 @@ def find_rust(name: str, machine: str, environment: Mapping[str, str]) -> Rust:
         )
     commit, host = fields.get("commit-hash", ""), fields.get("host", "")
     return Rust(sysroot, rustc, cargo, version, commit, host, triple, own_crates(environment))
+
+
+def own_crates(environment: Mapping[str, str]) -> Path | None:
+    """Give the folder of crates that the user's own configuration puts in the place of crates.io.
+
+    It is used as it is: up to 1.86 `cargo vendor` deletes the crates of such a folder when it takes one (cargo #15244).
+    """
+    config = user_config(environment)
+    sources = read_toml(config).get("source") if config else None
+    name: object = "crates-io"
+    while config and isinstance(sources, dict) and isinstance(name, str):
+        source = sources.pop(name, None)
+        if not isinstance(source, dict):
+            break
+        if isinstance(folder := source.get("directory"), str):
+            return config.parent.parent / folder
+        name = source.get("replace-with")
+    return None
+
+
+def user_config(environment: Mapping[str, str]) -> Path | None:
+    """Give the file of cargo's settings that is the user's own."""
+    home = Path(environment.get("CARGO_HOME") or Path(environment.get("HOME", ""), ".cargo"))
+    found = (home / name for name in ("config.toml", "config") if home.is_absolute())
+    return next((path for path in found if path.is_file()), None)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a file of cargo's; one that is not there or is damaged says nothing."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
 
 
 def identity(environment: Mapping[str, str]) -> str | None:
