@@ -485,6 +485,34 @@ def test_a_folder_of_crates_of_the_users_is_used_and_left_as_it_is(tmp_path: Pat
 
 @needs_cargo
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git to make a repository with")
+def test_crates_are_fetched_before_the_build(tmp_path: Path, cache: Path) -> None:
+    """From a repository of this machine, which the build itself does not see; the lock is of an earlier version."""
+    for name in ("Cargo.toml", "src/lib.rs"):
+        path = tmp_path / "repository" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(CRATE[name])
+    git = ("git", "-C", str(tmp_path / "repository"), "-c", "user.name=a", "-c", "user.email=a@b.test")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "one")):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    lock = (
+        'version = 3\n\n[[package]]\nname = "counted"\nversion = "0.9.0"\ndependencies = ["told"]\n\n'
+        f'[[package]]\nname = "told"\nversion = "1.0.0"\nsource = "git+file://{tmp_path}/repository#{commit}"\n'
+    )
+    wanted = f'[dependencies]\ntold = {{ git = "file://{tmp_path}/repository" }}\n'
+    package = uses_crate(tmp_path / "tree", {"Cargo.toml": wanted, "Cargo.lock": lock})
+    target = native()
+    wheel, told = build(package, cache, target, dict(os.environ), offline=False)
+    assert "the `Cargo.lock` of `counted` does not fit its `Cargo.toml`: cargo adapted it" in told
+    assert imported(wheel, tmp_path / "out", target) == "42 -1"
+    (module,) = (tmp_path / "out").glob("*.so")
+    assert b"crates/told" in module.read_bytes()
+    assert str(tmp_path).encode() not in module.read_bytes()
+
+
+@needs_cargo
+@pytest.mark.slow
 def test_what_cargo_said_is_the_cause(tmp_path: Path, cache: Path) -> None:
     package = tree(tmp_path / "tree", {"src/lib.rs": "pub fn f() { nothing(); }\n"})
     with pytest.raises(PackagingError) as caught:

@@ -72,7 +72,7 @@ def fetch_crates(job: Job, rust: Rust, room: Path, root: str, *, is_closed: bool
                 fetched = _vendor(job, rust, [skeleton / one for one in manifests], room, is_locked=False)
                 if not fetched.status:
                     job.progress.warning(
-                        f"the `Cargo.lock` of `{name}` is older than its `Cargo.toml`: cargo adapted it"
+                        f"the `Cargo.lock` of `{name}` does not fit its `Cargo.toml`: cargo adapted it"
                     )
     finally:
         task.finish()
