@@ -18,7 +18,7 @@ A finding of the audit is not an error: it is data in a report.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class ManylambdaError(Exception):
@@ -50,10 +50,25 @@ class ResolutionError(ManylambdaError):
     exit_status = 3
 
 
+class SourceFile(NamedTuple):
+    """A source distribution that could be built where there is no wheel."""
+
+    name: str
+    """Of the distribution, normalised."""
+    filename: str
+    url: str
+    sha256: str | None
+    size: int | None
+
+
 class NoCompatibleWheel(ResolutionError):
     """A distribution has no wheel that the target can load."""
 
     code = "no-compatible-wheel"
+
+    def __init__(self, message: str, *, hint: str | None = None, source: SourceFile | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
 
 
 class LockOutdated(ResolutionError):

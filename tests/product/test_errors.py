@@ -249,6 +249,7 @@ def test_a_source_distribution_is_not_built_unasked(run: Run, index: Index, proj
     assert error_of(ran.stderr) == (
         f"error: no wheel of `only-source==1.0` runs on `{TARGET}`\n\n"
         "hint: it has only a source distribution, which would have to be built; "
+        "its source looks pure: it has no code to compile; "
         "`--allow-sdist only-source` builds it from source for the target\n"
     )
 
@@ -302,7 +303,8 @@ def test_a_local_package_that_does_not_build(run: Run, project: Path) -> None:
     )
     (broken / "backend.py").write_text("def build_wheel(*_):\n    raise ValueError('no can do')\n", encoding="utf-8")
     ran = run("build", project, "-t", TARGET, "-r", "-", status=5, stdin="../broken")
-    assert error_of(ran.stderr).startswith("error: `broken` cannot be built into a wheel: ValueError: no can do\n")
+    assert ran.stderr.endswith("  ValueError: no can do\nerror: `broken` cannot be built: ValueError: no can do\n")
+    assert "the build of `broken` said:\n  Traceback (most recent call last):\n" in ran.stderr
 
 
 # What surrounds a command

@@ -50,6 +50,26 @@ def test_a_lock_with_an_allowed_source_distribution_is_built_from(run: Run, inde
     ]
 
 
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_an_sdist_that_is_not_allowed_is_told_with_what_its_own_files_say(
+    run: Run, index: Index, project: Path, is_locked: bool
+) -> None:
+    archive = glibc_trap(index)
+    if is_locked:
+        lock = (
+            'lock-version = "1.0"\ncreated-by = "a test"\n[[packages]]\nname = "glibctrap"\nversion = "1.0"\n'
+            f'sdist = {{ url = "{index.base}/files/{archive.name}", hashes = {{ sha256 = "{sha256(archive)}" }} }}\n'
+        )
+        (project / "pylock.toml").write_text(lock, encoding="utf-8")
+    else:
+        (project / "requirements.txt").write_text("glibctrap\n", encoding="utf-8")
+    for command in ("build", "plan"):
+        ran = run(command, project, "-t", TARGET, status=3)
+        assert (
+            "its source looks native: C (1 file, built by backend); `--allow-sdist glibctrap` builds it from source"
+        ) in ran.stdout + ran.stderr
+
+
 def test_a_wheel_is_preferred_to_an_allowed_source_distribution(run: Run, index: Index, project: Path) -> None:
     sdist(index, "both")
     wheel = index.wheel("both", "1.0")

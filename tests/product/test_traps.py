@@ -110,6 +110,7 @@ def test_e2_source_only_is_refused_with_what_to_do(run: Run, index: Index, proje
     assert ran.stderr.endswith(
         f"error: no wheel of `netifaces==0.11.0` runs on `{target}`\n\n"
         "hint: it has only a source distribution, which would have to be built; "
+        "its source looks pure: it has no code to compile; "
         "`--allow-sdist netifaces` builds it from source for the target\n"
     )
 

@@ -5,9 +5,10 @@ Takes lists of files; asks nobody.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
-from manylambda.errors import NoCompatibleWheel
+from manylambda.errors import NoCompatibleWheel, SourceFile
 from manylambda.locks.compatibility import (
     Fit,
     Reason,
@@ -147,7 +148,23 @@ def no_compatible_wheel(
         told.append("`--allow-linux-wheels` takes it, and the audit then reads the binary")
     if any(not file.is_wheel for file in own):
         told.append(f"`--allow-sdist {name}` builds it from source for the target")
-    return NoCompatibleWheel(message, hint="; ".join(told) or None)
+    return NoCompatibleWheel(message, hint="; ".join(told) or None, source=_source(name, own))
+
+
+def _source(name: str, files: Iterable[IndexFile]) -> SourceFile | None:
+    """Give the newest sdist among files; final releases before others."""
+    from packaging.version import InvalidVersion, Version
+
+    found: list[tuple[bool, Version, IndexFile]] = []
+    for file in files:
+        if not file.is_wheel and file.yanked is None and file.url:
+            with contextlib.suppress(InvalidVersion):
+                version = Version(file.version or "")
+                found.append((not version.is_prerelease, version, file))
+    if not found:
+        return None
+    newest = max(found, key=lambda one: one[:2])[2]
+    return SourceFile(name, newest.filename, newest.url, newest.hashes.get("sha256"), newest.size)
 
 
 def newest_that_runs(files: Iterable[IndexFile], target: Target, *, allow_linux: bool = False) -> str | None:

@@ -944,7 +944,9 @@ def _pushed_out(request: _Request, target: Target, failure: _Failure) -> Resolut
     error = explain.no_compatible_wheel(name, version, target, files, allow_linux=request.options.allow_linux_wheels)
     if version is None and explain.newest_that_runs(files, target, allow_linux=request.options.allow_linux_wheels):
         error = NoCompatibleWheel(
-            f"no version of `{name}` that the requirements allow has a wheel for `{target}`", hint=error.hint
+            f"no version of `{name}` that the requirements allow has a wheel for `{target}`",
+            hint=error.hint,
+            source=error.source,
         )
     error.__cause__ = ResolutionError(failure.reason)
     return error

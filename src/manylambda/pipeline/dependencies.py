@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from manylambda.errors import ManylambdaError, NoCompatibleWheel
 from manylambda.locks.discovery import base_folder, discover
 from manylambda.locks.model import SourceKind
+from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from manylambda.progress import Progress
     from manylambda.sdists import Builder
     from manylambda.target import Target
+
+_MOST_LOOKED_AT: Final = 64 << 20
+"""Bytes of a source distribution that is fetched only to say what it is."""
 
 
 def find_source(settings: Settings, progress: Progress, *, ignored: Path | None = None) -> Source:
@@ -47,7 +52,10 @@ def read_lock(source: Source, targets: Sequence[Target], settings: Settings, pro
     from manylambda.locks.readers import read
 
     options = settings.resolve_options(os.environ)
-    return read(source, targets, options, progress, sdist_metadata=sdist_metadata(source, settings, progress))
+    try:
+        return read(source, targets, options, progress, sdist_metadata=sdist_metadata(source, settings, progress))
+    except NoCompatibleWheel as error:
+        raise _looked_at(error, source, settings, progress) from error.__cause__
 
 
 def sdist_metadata(source: Source, settings: Settings, progress: Progress) -> SdistMetadata | None:
@@ -78,11 +86,37 @@ def builder(source: Source, settings: Settings, cache: Cache, progress: Progress
     )
 
 
-def select(pylock: Pylock, source: Source, target: Target, settings: Settings) -> Selection:
+def select(
+    pylock: Pylock, source: Source, target: Target, settings: Settings, progress: Progress = SILENT
+) -> Selection:
     """Choose the files for one target."""
     from manylambda.locks import select as selecting
 
-    return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
+    try:
+        return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
+    except NoCompatibleWheel as error:
+        raise _looked_at(error, source, settings, progress) from error.__cause__
+
+
+def _looked_at(error: NoCompatibleWheel, source: Source, settings: Settings, progress: Progress) -> NoCompatibleWheel:
+    """Say of the source distribution that could be built instead what it looks like."""
+    found = error.source
+    flag = f"`--allow-sdist {found.name}`" if found is not None else ""
+    if found is None or error.hint is None or flag not in error.hint or (found.size or 0) > _MOST_LOOKED_AT:
+        return error
+    from manylambda.fetch.cache import Cache
+    from manylambda.fetch.download import Download
+    from manylambda.sdists import examine_archive
+
+    wanted = Download(url=found.url, filename=found.filename, sha256=found.sha256, size=found.size)
+    try:
+        path = fetch([wanted], source, settings, Cache.default(), progress)[wanted]
+        nature = examine_archive(path)
+    except (ManylambdaError, OSError):
+        return error
+    before, _, after = error.hint.partition(flag)
+    hint = f"{before}its source {nature.sentence}; {flag}{after}"
+    return NoCompatibleWheel(error.message, hint=hint, source=found)
 
 
 def selections(
@@ -96,7 +130,7 @@ def selections(
     if None not in known:
         return [selection for selection in known if selection is not None]
     pylock = read_lock(source, targets, settings, progress)
-    chosen = [select(pylock, source, target, settings) for target in targets]
+    chosen = [select(pylock, source, target, settings, progress) for target in targets]
     for selection in chosen:
         memory.keep(selection, pylock)
     return chosen

@@ -56,7 +56,9 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
             sdist_metadata=dependencies.sdist_metadata(source, settings, progress),
         )
     for target in settings.targets:
-        dependencies.select(pylock, source, target, settings)  # a lock that cannot be built from is not written
+        dependencies.select(
+            pylock, source, target, settings, progress
+        )  # a lock that cannot be built from is not written
     table = {
         **(pylock.tool or {}).get("manylambda", {}),
         **describe(source, settings.resolve_options(os.environ), path),
