@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +65,7 @@ def test_an_sdist_that_is_not_allowed_is_told_with_what_its_own_files_say(
         (project / "pylock.toml").write_text(lock, encoding="utf-8")
     else:
         (project / "requirements.txt").write_text("glibctrap\n", encoding="utf-8")
-    for command in ("build", "plan"):
+    for command in ("build", "plan") if is_locked else ("build", "plan", "lock"):
         ran = run(command, project, "-t", TARGET, status=3)
         assert (
             "its source looks native: C (1 file, built by backend); `--allow-sdist glibctrap` builds it from source"
@@ -151,3 +153,43 @@ def test_a_project_that_is_a_package_can_be_shipped_as_files(run: Run, tmp_path:
     assert made["distributions"] == []
     with zipfile.ZipFile(made["path"]) as opened:
         assert "source.py" in opened.namelist()
+
+
+def test_what_an_sdist_is_built_with_is_locked(run: Run, index: Index, project: Path) -> None:
+    """The same lock gives the same wheel, whatever its build backend has released since."""
+    archive = sdist(index, "demo")
+    tree = index.folder.parent / "trees" / "demo-1.0"
+    declared = (tree / "pyproject.toml").read_text(encoding="utf-8")
+    declared = declared.replace("requires = []", 'requires = ["own-backend"]').replace('backend-path = ["."]\n', "")
+    (tree / "pyproject.toml").write_text(declared.replace('"backend"', '"own_backend"'), encoding="utf-8")
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(tree, "demo-1.0")
+
+    def release(version: str) -> None:
+        code = (tree / "backend.py").read_text(encoding="utf-8")
+        code = code.replace('Path("source.py").read_text()', f'"made_by = {version!r}"')
+        factory = (tree / "wheel_factory.py").read_bytes()
+        index.wheel("own-backend", version, files={"own_backend.py": code, "wheel_factory.py": factory})
+
+    def made_by(*flags: str) -> bytes:
+        made = run("build", project, "-t", TARGET, "--allow-sdist", "demo", *flags, "--format", "json").artifact
+        with zipfile.ZipFile(made["path"]) as opened:
+            return opened.read("demo.py")
+
+    release("1.0")
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    run("lock", project, "-t", TARGET, "--allow-sdist", "demo")
+    (package,) = tomllib.loads((project / "pylock.toml").read_text(encoding="utf-8"))["packages"]
+    (line,) = package["tool"]["manylambda"]["build-requires"]
+    assert line.startswith("own-backend==1.0 --hash=sha256:")
+    release("2.0")
+    assert made_by() == b"made_by = '1.0'"
+    assert made_by("-r", str(project / "requirements.txt")) == b"made_by = '2.0'"
+
+    exchanged = re.sub(
+        r"(own-backend==1\.0 --hash=sha256:)\w+", r"\g<1>" + "0" * 64, (project / "pylock.toml").read_text()
+    )
+    (project / "pylock.toml").write_text(exchanged, encoding="utf-8")
+    refused = run("build", project, "-t", TARGET, "--allow-sdist", "demo", status=5)
+    assert "error: the build requirements of `demo` cannot be installed: " in refused.stderr
+    assert "ash mismatch" in refused.stderr

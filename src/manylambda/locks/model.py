@@ -130,6 +130,8 @@ class SourceDistribution:
     url: str | None
     path: Path | None
     hashes: Mapping[str, str]
+    build_requires: tuple[str, ...] = ()
+    """What it is to be built with, pinned with hashes, where the lock says so; lines of a requirements file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

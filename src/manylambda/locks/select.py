@@ -208,7 +208,15 @@ def _sdist(
         url=url,
         path=path,
         hashes={name: digest.lower() for name, digest in file.hashes.items()},
+        build_requires=_build_requires(package),
     )
+
+
+def _build_requires(package: Package) -> tuple[str, ...]:
+    """Read what a lock of ours says of how an sdist is built."""
+    table = (package.tool or {}).get("manylambda")
+    lines = table.get("build-requires") if isinstance(table, dict) else None
+    return tuple(line for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
 
 
 def _location(url: str | None, path: str | None, base: Path) -> tuple[str | None, Path | None]:

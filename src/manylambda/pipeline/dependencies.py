@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from manylambda.locks.model import SourceKind
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.pylock import Pylock
@@ -52,10 +53,8 @@ def read_lock(source: Source, targets: Sequence[Target], settings: Settings, pro
     from manylambda.locks.readers import read
 
     options = settings.resolve_options(os.environ)
-    try:
+    with sdists_described(source, settings, progress):
         return read(source, targets, options, progress, sdist_metadata=sdist_metadata(source, settings, progress))
-    except NoCompatibleWheel as error:
-        raise _looked_at(error, source, settings, progress) from error.__cause__
 
 
 def sdist_metadata(source: Source, settings: Settings, progress: Progress) -> SdistMetadata | None:
@@ -92,14 +91,21 @@ def select(
     """Choose the files for one target."""
     from manylambda.locks import select as selecting
 
-    try:
+    with sdists_described(source, settings, progress):
         return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
+
+
+@contextlib.contextmanager
+def sdists_described(source: Source, settings: Settings, progress: Progress) -> Iterator[None]:
+    """Let an error about a missing wheel say what the source distribution looks like that could be built instead."""
+    try:
+        yield
     except NoCompatibleWheel as error:
         raise _looked_at(error, source, settings, progress) from error.__cause__
 
 
 def _looked_at(error: NoCompatibleWheel, source: Source, settings: Settings, progress: Progress) -> NoCompatibleWheel:
-    """Say of the source distribution that could be built instead what it looks like."""
+    """Add what the files of the source distribution say, which is fetched for that."""
     found = error.source
     flag = f"`--allow-sdist {found.name}`" if found is not None else ""
     if found is None or error.hint is None or flag not in error.hint or (found.size or 0) > _MOST_LOOKED_AT:

@@ -13,7 +13,7 @@ from manylambda.locks.origin import describe
 from manylambda.locks.pylock import parse
 from manylambda.locks.resolve import resolve
 from manylambda.locks.write import write_lock
-from manylambda.pipeline import dependencies
+from manylambda.pipeline import dependencies, source_code
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -47,18 +47,18 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
     else:
         options = settings.resolve_options(os.environ)
         preferences = None if upgrade or not path.is_file() else parse(load(path).values, name=path.name)
-        pylock = resolve(
-            source,
-            settings.targets,
-            options,
-            progress,
-            preferences=preferences,
-            sdist_metadata=dependencies.sdist_metadata(source, settings, progress),
-        )
-    for target in settings.targets:
-        dependencies.select(
-            pylock, source, target, settings, progress
-        )  # a lock that cannot be built from is not written
+        with dependencies.sdists_described(source, settings, progress):
+            pylock = resolve(
+                source,
+                settings.targets,
+                options,
+                progress,
+                preferences=preferences,
+                sdist_metadata=dependencies.sdist_metadata(source, settings, progress),
+            )
+    # A lock that cannot be built from is not written.
+    chosen = [dependencies.select(pylock, source, target, settings, progress) for target in settings.targets]
+    pylock = source_code.with_build_requirements(pylock, chosen, source, settings, progress)
     table = {
         **(pylock.tool or {}).get("manylambda", {}),
         **describe(source, settings.resolve_options(os.environ), path),

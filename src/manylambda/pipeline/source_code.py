@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from manylambda.locks.model import LocalPackage
 from manylambda.pipeline import dependencies
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import TypeAlias
+
+    from packaging.pylock import Package, Pylock
 
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
     Place: TypeAlias = tuple[str, str, str]
+
+_OLDEST_OWN: Final = (3, 11)
+"""The oldest Python that manylambda runs on."""
 
 
 def with_project(selection: Selection, settings: Settings) -> Selection:
@@ -57,8 +62,40 @@ def built_wheels(
             wheels[place(package, target)] = wheel
         for one in selection.sdists:
             archive = fetched[downloads[_address(one)]]
-            wheels[place(one, target)] = builder.archive(one.name, archive, archive.parent.name, target)
+            wheels[place(one, target)] = builder.archive(
+                one.name, archive, archive.parent.name, target, pinned=one.build_requires
+            )
     return wheels
+
+
+def with_build_requirements(
+    pylock: Pylock, selections: Sequence[Selection], source: Source, settings: Settings, progress: Progress
+) -> Pylock:
+    """Note in a lock what its sdists are built with: pinned with hashes, so that the same lock gives the same wheels.
+
+    That is what they declare; what a build asks for besides is resolved when it runs, with these held.
+    """
+    from manylambda.fetch.cache import Cache
+
+    wanted = {one.name: one for selection in selections for one in selection.sdists}
+    if not wanted:
+        return pylock
+    cache = Cache.default()
+    downloads = {name: _download(one) for name, one in wanted.items()}
+    fetched = dependencies.fetch(list(downloads.values()), source, settings, cache, progress, verify=True)
+    builder = dependencies.builder(source, settings, cache, progress)
+    # What looks pure is built by the Python that manylambda has, the rest by the target's.
+    oldest = min(_OLDEST_OWN, *(selection.target.python for selection in selections))
+
+    def noted(package: Package) -> Package:
+        if package.name not in wanted or (package.sdist is None and package.archive is None):
+            return package
+        lines = builder.lock_requirements(package.name, fetched[downloads[package.name]], oldest)
+        tool = dict(package.tool or {})
+        tool["manylambda"] = {**tool.get("manylambda", {}), "build-requires": list(lines)}
+        return replace(package, tool=tool)
+
+    return replace(pylock, packages=[noted(package) for package in pylock.packages])
 
 
 def place(package: LocalPackage | SourceDistribution, target: Target) -> Place:

@@ -36,11 +36,16 @@ class BuildFailed(ManylambdaError):
 
 
 def read_build_system(tree: Path, name: str) -> BuildSystem:
-    """Read `[build-system]` of a source tree. Raises `PackagingError` for one that says nonsense."""
+    """Read `[build-system]` of a source tree; see `parse_build_system`."""
     file = tree / "pyproject.toml"
+    return parse_build_system(file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "", name)
+
+
+def parse_build_system(text: str, name: str) -> BuildSystem:
+    """Read `[build-system]` of a `pyproject.toml`. Raises `PackagingError` for one that says nonsense."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise PackagingError(f"`pyproject.toml` of `{name}` cannot be read: {error}") from error
     table = document.get("build-system")
     if not isinstance(table, dict):

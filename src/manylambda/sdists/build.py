@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 # Raise it when the same source would give another wheel.
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 _WORKERS: Final = 4
 _KIND: Final = "built-wheel"
 
@@ -71,17 +71,38 @@ class Builder:
             running = {package: pool.submit(self.build, Folder(package), target) for package in dict.fromkeys(packages)}
             return {package: future.result() for package, future in running.items()}
 
-    def archive(self, name: str, archive: Path, sha256: str, target: Target) -> BuiltWheel:
+    def archive(
+        self, name: str, archive: Path, sha256: str, target: Target, *, pinned: tuple[str, ...] = ()
+    ) -> BuiltWheel:
         """Build an sdist whose hash was checked; see `build`. Raises UnsafeArchive for one that leads out."""
-        return self.build(Archive(name, archive, sha256), target)
+        return self.build(Archive(name, archive, sha256), target, pinned=pinned)
 
-    def build(self, source: Source, target: Target) -> BuiltWheel:
+    def lock_requirements(self, name: str, archive: Path, python: tuple[int, int]) -> tuple[str, ...]:
+        """Pin what an sdist declares to be built with, for every host and CPython `python` and later; nothing is run.
+
+        Lines as `Job.pinned` takes them. Raises `PackagingError`, UnsafeArchive and NotCached.
+        """
+        from manylambda.sdists import requirements
+        from manylambda.sdists.metadata import declared_build_requirements
+
+        with folders.folder() as room:
+            return requirements.lock(
+                name,
+                declared_build_requirements(archive),
+                python=python,
+                constraints=self._settings.constraints,
+                scratch=room,
+                options=self._options,
+            )
+
+    def build(self, source: Source, target: Target, *, pinned: tuple[str, ...] = ()) -> BuiltWheel:
         """Build a wheel that runs on `target`, or find the one built before from the same.
 
         This runs code of whoever wrote the source. Raises `PackagingError` when the build fails, makes another package
         or one that does not run on `target`; NotCached when it needs something and may not fetch it.
         """
-        pure_key, native = self._key(source, None), self._key(source, target, self._engine_identity(target))
+        pure_key = self._key(source, pinned, None)
+        native = self._key(source, pinned, target, self._engine_identity(target))
         for key in (pure_key, native):
             known = self._recall(key, target) if key else None
             if known is not None:
@@ -90,7 +111,7 @@ class Builder:
         task = self._progress.task("build", source.name, None, unit="items")
         try:
             nature = source.nature()
-            job = Job(source, nature, target, self._settings, self._cache, self._options, self._progress)
+            job = Job(source, nature, target, self._settings, self._cache, self._options, self._progress, pinned)
             if not nature.is_native:
                 try:
                     built = _made(job, pure.build)
@@ -134,7 +155,7 @@ class Builder:
         from manylambda.sdists.engines import container
 
         # Only now is it known which image it is.
-        key = self._key(job.source, job.target, image.decisive)
+        key = self._key(job.source, job.pinned, job.target, image.decisive)
         known = self._recall(key, job.target) if key else None
         if known is not None:
             return known
@@ -152,7 +173,9 @@ class Builder:
                 self._images[target] = found
             return found
 
-    def _key(self, source: Source, target: Target | None, engine: str | None = None) -> str | None:
+    def _key(
+        self, source: Source, pinned: tuple[str, ...], target: Target | None, engine: str | None = None
+    ) -> str | None:
         """Hash all that decides the wheel; `target` is None for one that is the same for all."""
         if source.key is None or (target is not None and engine is None):
             return None
@@ -163,6 +186,7 @@ class Builder:
             own.config_settings.get(source.name),
             own.environment.get(source.name),
             sorted(own.constraints),
+            pinned,
         ]
         if target is not None:
             decisive += [str(target.python), target.machine, str(target.glibc), engine]

@@ -33,6 +33,16 @@ def static_metadata(archive: Path, version: str | None) -> str | None:
     return _declared(texts.get(_PYPROJECT, ""), version)
 
 
+def declared_build_requirements(archive: Path) -> tuple[str, ...]:
+    """Give the `[build-system] requires` of an sdist, or what stands for it where it has none. Nothing is run.
+
+    Raises `UnsafeArchive` when the archive cannot be read, `PackagingError` when the table is not as PEP 518 asks.
+    """
+    from manylambda.sdists.backend import parse_build_system
+
+    return parse_build_system(_texts(archive).get(_PYPROJECT, ""), archive.name).requires
+
+
 def wheel_metadata(wheel: Path) -> str:
     """Give the `METADATA` of a wheel. Raises `UnsafeArchive` when it has none."""
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import NotCached, PackagingError
 from manylambda.locks.program import run_uv
+from manylambda.locks.requirements import normalise
 from manylambda.locks.resolve import UV_GLIBC
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def resolve(
     name: str,
     requires: Sequence[str],
     *,
+    pinned: Sequence[str],
     constraints: Sequence[str],
     python: Interpreter | System,
     scratch: Path,
@@ -46,24 +48,61 @@ def resolve(
 ) -> str:
     """Give the lines of a requirements file that pins all of `requires` with hashes; empty for none.
 
-    `name` is whose requirements they are. Raises `PackagingError`, and NotCached when `options.offline`.
+    `name` is whose requirements they are; `pinned` are lines that `lock` gave, which hold for what they name. Raises
+    `PackagingError`, and NotCached when `options.offline`.
     """
     if not requires:
         return ""
+    if {_name(one) for one in requires} <= {_name(one) for one in pinned}:
+        return "".join(f"{line}\n" for line in pinned)
+    held = [*constraints, *(line.partition(" --hash")[0] for line in pinned)]
+    outcome = _compile(requires, held, _of(python), scratch, options)
+    if outcome.returncode:
+        raise _failure(name, outcome, options, "resolved", python)
+    return outcome.stdout
+
+
+def lock(
+    name: str,
+    requires: Sequence[str],
+    *,
+    python: tuple[int, int],
+    constraints: Sequence[str],
+    scratch: Path,
+    options: ResolveOptions,
+) -> tuple[str, ...]:
+    """Pin all of `requires` with hashes for every host, and for CPython `python` and later; a line each.
+
+    Raises as `resolve` does.
+    """
+    if not requires:
+        return ()
+    version = f"{python[0]}.{python[1]}"
+    outcome = _compile(requires, constraints, ["--universal", "--python-version", version], scratch, options)
+    if outcome.returncode:
+        raise _failure(name, outcome, options, "resolved", None)
+    return tuple(re.sub(r"\s*\\\n\s*", " ", outcome.stdout).strip().splitlines())
+
+
+def _compile(
+    requires: Sequence[str], constraints: Sequence[str], of: Sequence[str], scratch: Path, options: ResolveOptions
+) -> Outcome:
     wanted, held = scratch / "build-requirements.in", scratch / "build-constraints.in"
     wanted.write_text("".join(f"{one}\n" for one in requires), encoding="utf-8")
     held.write_text("".join(f"{one}\n" for one in constraints), encoding="utf-8")
-    outcome = run_uv(
+    return run_uv(
         [
-            *("pip", "compile", str(wanted), "--constraints", str(held), *_of(python)),
+            *("pip", "compile", str(wanted), "--constraints", str(held), *of),
             *("--only-binary", ":all:", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
         ],
         folder=scratch,
         options=options,
     )
-    if outcome.returncode:
-        raise _failure(name, outcome, options, "resolved", python)
-    return outcome.stdout
+
+
+def _name(requirement: str) -> str:
+    match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
+    return normalise(match[1]) if match else requirement
 
 
 def install(
@@ -130,14 +169,14 @@ def _of(python: Interpreter | System) -> list[str]:
 
 
 def _failure(
-    name: str, outcome: Outcome, options: ResolveOptions, what: str, python: Interpreter | System
+    name: str, outcome: Outcome, options: ResolveOptions, what: str, python: Interpreter | System | None
 ) -> PackagingError | NotCached:
     if options.offline and _MISSING.search(outcome.stderr):
         return NotCached(
             f"the build requirements of `{name}` are not in uv's cache", hint="build once without `--offline`"
         )
     cause = " ".join(outcome.cause.split())
-    where = "the image" if isinstance(python, System) else "this host"
+    where = "the image" if isinstance(python, System) else "the host that builds"
     return PackagingError(
         f"the build requirements of `{name}` cannot be {what}: {cause}",
         hint=f"they are taken as wheels for {where}; `[tool.manylambda.sdist] constraints` holds their versions",

@@ -81,6 +81,8 @@ class Job(NamedTuple):
     options: ResolveOptions
     """For uv: the user's environment, of which a build sees nothing, and whether it may use the network."""
     progress: Progress
+    pinned: tuple[str, ...] = ()
+    """Build requirements with their hashes, as a lock has them; a line each."""
 
 
 class Workshop:
@@ -134,6 +136,7 @@ class Workshop:
         locked = requirements.resolve(
             job.source.name,
             wanted,
+            pinned=job.pinned,
             constraints=job.settings.constraints,
             python=self._interpreter,
             scratch=scratch,

@@ -129,6 +129,7 @@ def build(job: Job, image: Image, room: Path) -> Path:
             locked = requirements.resolve(
                 name,
                 wanted,
+                pinned=job.pinned,
                 constraints=job.settings.constraints,
                 python=image.system,
                 scratch=scratch,
