@@ -1,7 +1,7 @@
 """An image that was put together: its manifest, and where the bytes of its parts are.
 
-What makes one and what takes one (an OCI layout, a `docker load` tar, a registry) meet here. A layer of the base need not
-be on this host: a registry that has it is asked to mount or to copy it.
+What makes one and what takes one (an OCI layout, a `docker load` tar, a registry) meet here. A layer of the base need
+not be on this host: a registry that has it is asked to mount or to copy it.
 """
 
 from __future__ import annotations
