@@ -19,7 +19,8 @@ from manylambda.errors import (
     ResolutionError,
 )
 from manylambda.locks.model import Source, SourceKind
-from manylambda.locks.resolve import index_settings, resolve, uv_platform
+from manylambda.locks.request import index_settings, uv_platform
+from manylambda.locks.resolve import resolve
 from manylambda.locks.select import select
 from manylambda.locks.write import dumps
 from manylambda.target import Target, all_targets

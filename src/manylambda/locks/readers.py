@@ -84,6 +84,6 @@ def index_addresses(source: Source, options: ResolveOptions) -> tuple[tuple[str 
         case SourceKind.NONE:
             return ()
         case _:
-            from manylambda.locks.resolve import index_settings
+            from manylambda.locks.request import index_settings
 
             return index_settings(source, options).index_urls

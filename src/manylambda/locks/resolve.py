@@ -6,7 +6,6 @@ kept alike between targets, and an answer to why nothing fits.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -14,7 +13,6 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -22,22 +20,29 @@ from manylambda.errors import (
     FetchError,
     HashMismatch,
     ManylambdaError,
-    NoCompatibleWheel,
-    NotCached,
     RequestError,
     ResolutionError,
 )
 from manylambda.locks import explain, releases
 from manylambda.locks.compatibility import wheel_fit, wheel_refusal
-from manylambda.locks.index import IndexClient
+from manylambda.locks.failure import MENTIONED, NO_WHEELS, WHEELS_WANTED, Failure, explained, failure, flat
 from manylambda.locks.merge import merge, target_order
-from manylambda.locks.model import ResolveOptions, Source, SourceKind
-from manylambda.locks.program import run_uv, without_credentials
+from manylambda.locks.program import run_uv
 from manylambda.locks.pylock import parse
-from manylambda.locks.requirements import RequirementLine, Requirements, normalise, read_requirements
+from manylambda.locks.request import (
+    Request,
+    check_python,
+    index_client,
+    make_request,
+    understood,
+    uv_platform,
+    versions,
+    with_stand_ins,
+)
+from manylambda.locks.requirements import RequirementLine, normalise
 from manylambda.locks.select import best_wheel, is_allowed
-from manylambda.locks.settings import IndexSettings, leaves_files_out, read_settings
-from manylambda.locks.stand_ins import MOST_READ, Sources, StandIns
+from manylambda.locks.settings import leaves_files_out
+from manylambda.locks.stand_ins import MOST_READ, StandIns
 from manylambda.locks.write import relative_path
 from manylambda.progress import SILENT
 
@@ -45,82 +50,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
-    from packaging.requirements import Requirement
 
-    from manylambda.locks.index import IndexFile
-    from manylambda.locks.model import SdistMetadata
+    from manylambda.locks.model import ResolveOptions, SdistMetadata, Source
     from manylambda.progress import Progress
     from manylambda.target import Target
 
 _Part = TypeVar("_Part", "PackageWheel", "PackageSdist", "PackageArchive")
 
-UV_GLIBC: Final = (17, 28, *range(31, 41))
-"""The minor versions of glibc 2 that uv's `--python-platform` knows; 2.26 of Amazon Linux 2 is not among them."""
-
 _ROUNDS: Final = 60
 """How often versions without a wheel for the target are excluded before giving up; two are usual."""
 
 _PARALLEL: Final = 4
-
-# Settings of the user's shell that would tie the result to this host, or undo "wheels only".
-_HOST_BOUND: Final = re.compile(
-    r"UV_(PYTHON\w*|SYSTEM_PYTHON|MANAGED_PYTHON|NO_MANAGED_PYTHON|NO_BUILD\w*|NO_BINARY\w*|ONLY_BINARY\w*|UNIVERSAL"
-    r"|CUSTOM_COMPILE_COMMAND|REQUIRE_HASHES|LINK_MODE|COMPILE_BYTECODE)|CONDA_\w+|PYTHONPATH|PYTHONHOME|RUST_LOG"
-)
-_NAME: Final = r"(?<![\w.<>=!~,-])([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?(?:\{[^}]*\})?"
-_NO_WHEELS: Final = re.compile(
-    _NAME + r"(?:==([^\s,]+)|[<>=!~]\S*)? (?:has|have) no "
-    r"(?:usable wheels|wheels with a matching|compatible wheels|wheels are available|source distribution)"
-)
-_WHEELS_WANTED: Final = re.compile(r"Wheels are required for `([^`\s]+)`")
-_MENTIONED: Final = re.compile(_NAME + r"[<>=!~]=?v?\d")
-_BUILD_DISABLED: Final = re.compile(r"Building source distributions (?:for `[^`]+` )?is disabled")
-_UNBUILT: Final = re.compile(r"Failed to (?:download and )?build `([^`\s]+?)(?:\[[^\]]*\])? @ ([^`]+)`")
-_OTHER_ADDRESS: Final = re.compile(r"conflicting URLs for package `([^`]+)`")
-_FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
-_UNREACHABLE: Final = re.compile(
-    r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Request:
-    """What is to be resolved, the same for every target."""
-
-    options: ResolveOptions
-    project: Path
-    requirements: Requirements
-    settings: IndexSettings
-    arguments: tuple[str, ...]
-    """Files, extras and groups, as uv takes them."""
-    text: tuple[str, ...]
-    """Lines of a requirements file for uv."""
-    constraints: Path
-    own_code: tuple[str, ...]
-    """Local source trees: the user's own code, which uv may build to learn its dependencies."""
-    left_out: str | None
-    """The project itself, when it had to be resolved to learn its dependencies."""
-    scratch: Path
-    client: IndexClient
-    stand_ins: Mapping[Target, StandIns]
-    """What each target is shown of sdists; the only part of this that changes."""
-    asked: tuple[Requirement, ...]
-    """What the user asks for, where sdists are allowed, as far as files tell."""
-    progress: Progress
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Failure:
-    """uv found no solution."""
-
-    reason: str
-    stderr: str
-    excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Versions that were kept from uv because the target cannot load them."""
-    unbuilt: tuple[str, str] | None = None
-    """Name and address of the source code that uv would have had to build to go on."""
-    other_address: str | None = None
-    """The name for which a stand-in and a requirement give different addresses."""
 
 
 def resolve(
@@ -143,14 +83,14 @@ def resolve(
     """
     options = dataclasses.replace(options, environment=dict(options.environment) or dict(os.environ))
     ordered = sorted(set(targets), key=target_order)
-    requirements, settings = _understood(source, options, lines, constraints)
+    requirements, settings = understood(source, options, lines, constraints)
     for name in requirements.no_binary:
         if not is_allowed(normalise(name), options):
             progress.warning(
                 f"`--no-binary {name}` in the requirements is passed over: wheels are used where there are any"
             )
-    with tempfile.TemporaryDirectory(prefix="manylambda-") as scratch, _client(settings, options) as client:
-        request = _request(
+    with tempfile.TemporaryDirectory(prefix="manylambda-") as scratch, index_client(settings, options) as client:
+        request = make_request(
             source,
             options,
             requirements=requirements,
@@ -159,11 +99,11 @@ def resolve(
             scratch=Path(scratch),
             progress=progress,
         )
-        request = _with_stand_ins(request, source, ordered, preferences, sdist_metadata)
-        _check_python(source, ordered)
+        request = with_stand_ins(request, source, ordered, preferences, sdist_metadata)
+        check_python(source, ordered)
         task = progress.task("resolve", _label(ordered), len(ordered), unit="items")
         try:
-            wanted = {target: _versions(preferences) for target in ordered}
+            wanted = {target: versions(preferences) for target in ordered}
             locks = _each(ordered, lambda target: _solved(request, target, wanted[target]), task.advance)
             locks = _alike(request, locks)
             _tell_built_by_uv(request, locks)
@@ -183,206 +123,6 @@ def resolve(
     return merge(locks, allow_linux=options.allow_linux_wheels)
 
 
-def index_settings(source: Source, options: ResolveOptions, *, lines: Sequence[str] = ()) -> IndexSettings:
-    """Give the index settings that hold for a source, with the addresses its requirements name directly."""
-    environment = options.environment or os.environ
-    if source.kind is SourceKind.REQUIREMENTS or lines:
-        return _understood(source, dataclasses.replace(options, environment=dict(environment)), lines, ())[1]
-    return read_settings(source.project, environment)
-
-
-def uv_platform(target: Target) -> str:
-    """Give the value of uv's `--python-platform` at or next above the target's glibc."""
-    minor = next((minor for minor in UV_GLIBC if minor >= target.glibc.minor), UV_GLIBC[-1])
-    return f"{target.machine}-manylinux_2_{minor}"
-
-
-# Before: what is asked for
-
-
-def _client(settings: IndexSettings, options: ResolveOptions) -> IndexClient:
-    return IndexClient(settings, environment=options.environment or os.environ, offline=options.offline)
-
-
-def _understood(
-    source: Source, options: ResolveOptions, lines: Sequence[str], constraints: Sequence[Path]
-) -> tuple[Requirements, IndexSettings]:
-    environment = options.environment
-    settings = read_settings(source.project, environment)
-    with _client(settings, options) as client:
-        requirements = read_requirements(
-            source.files if source.kind is SourceKind.REQUIREMENTS else (),
-            lines=lines,
-            constraints=constraints,
-            base=source.project,
-            environment=environment,
-            read_url=client.read,
-        )
-    return requirements, read_settings(source.project, environment, requirements)
-
-
-def _request(
-    source: Source,
-    options: ResolveOptions,
-    *,
-    requirements: Requirements,
-    settings: IndexSettings,
-    client: IndexClient,
-    scratch: Path,
-    progress: Progress,
-) -> _Request:
-    text = [line.text for line in requirements.lines]
-    own_code = [line.name for line in requirements.directories if line.name]
-    arguments: list[str] = []
-    left_out: str | None = None
-    if source.kind is SourceKind.PYPROJECT:
-        found, text_of_project, left_out = _pyproject_arguments(source, options)
-        arguments += found
-        text += text_of_project
-        own_code += [left_out] if left_out else []
-    elif options.extras or options.groups:
-        names = ", ".join(sorted({*options.extras, *options.groups}))
-        raise RequestError(
-            f"extras and groups belong to a pyproject.toml, not to requirements: {names}",
-            hint="write `name[extra]` in the requirements, or leave `-r` out",
-        )
-    if settings.owner == "uv":
-        # uv reads its own settings itself, and the file's options on top of them.
-        text[:0] = [
-            *([f"--index-url {requirements.index_url}"] if requirements.index_url else []),
-            *(f"--extra-index-url {url}" for url in requirements.extra_index_urls),
-            *(f"--find-links {link}" for link in requirements.find_links),
-        ]
-    if requirements.pre:
-        arguments += ["--prerelease", "allow"]
-    for host in requirements.trusted_hosts:
-        arguments += ["--allow-insecure-host", host]
-    if not settings.indexes:
-        arguments.append("--no-index")
-    constraints = scratch / "constraints.in"
-    constraints.write_text("".join(f"{line.text}\n" for line in requirements.constraints), encoding="utf-8")
-    environment = {
-        name: value for name, value in options.environment.items() if not _HOST_BOUND.fullmatch(name)
-    } | settings.uv_environment()
-    return _Request(
-        options=dataclasses.replace(options, environment=environment),
-        project=source.project,
-        requirements=requirements,
-        settings=settings,
-        arguments=tuple(arguments),
-        text=tuple(text),
-        constraints=constraints,
-        own_code=tuple(sorted(set(own_code))),
-        left_out=left_out,
-        scratch=scratch,
-        client=client,
-        stand_ins={},
-        asked=(),
-        progress=progress,
-    )
-
-
-def _with_stand_ins(
-    request: _Request,
-    source: Source,
-    targets: Sequence[Target],
-    preferences: Pylock | None,
-    sdist_metadata: SdistMetadata | None,
-) -> _Request:
-    """Add what is needed of sdists, where any are allowed."""
-    asked = _asked(request, source) if request.options.allow_sdists else ()
-    pinned = {name: {version} for name, version in _versions(preferences).items()}
-    for requirement in asked:
-        for one in requirement.specifier:
-            if one.operator in {"==", "==="} and "*" not in one.version:
-                pinned.setdefault(normalise(requirement.name), set()).add(_normal_version(one.version))
-    sources = Sources(
-        client=request.client,
-        settings=request.settings,
-        options=request.options,
-        project=request.project,
-        pinned={name: frozenset(versions) for name, versions in pinned.items()},
-        read=sdist_metadata,
-        progress=request.progress,
-    )
-    return dataclasses.replace(
-        request,
-        asked=asked,
-        stand_ins={target: StandIns(sources, target, _first_platform_tag(target)) for target in targets},
-    )
-
-
-def _asked(request: _Request, source: Source) -> tuple[Requirement, ...]:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    from manylambda.locks.pyproject import Pyproject
-
-    lines = request.requirements
-    texts = [line.text for line in (*lines.lines, *lines.constraints) if line.directory is None]
-    folders = [line.directory for line in lines.directories if line.directory is not None]
-    if source.kind is SourceKind.PYPROJECT:
-        folders.append(source.files[0].parent)
-        own = Pyproject.load(source.files[0].parent)
-        texts += [text for group in sorted(request.options.groups) for text in own.group_requirements(group)]
-    for folder in folders:
-        if (folder / "pyproject.toml").is_file():
-            project = Pyproject.load(folder)
-            texts += project.dependencies
-            texts += [text for extra in sorted(project.extras) for text in project.extra_requirements(extra)]
-    found: list[Requirement] = []
-    for text in texts:
-        with contextlib.suppress(InvalidRequirement):
-            found.append(Requirement(text))
-    return tuple(found)
-
-
-def _normal_version(text: str) -> str:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return str(Version(text))
-    except InvalidVersion:
-        return text
-
-
-def _first_platform_tag(target: Target) -> str:
-    """Give the platform tag that uv likes best for a target."""
-    _, _, glibc = uv_platform(target).partition("-")
-    return f"{glibc}_{target.machine}"
-
-
-def _pyproject_arguments(source: Source, options: ResolveOptions) -> tuple[list[str], list[str], str | None]:
-    """Give uv's arguments, extra requirement lines, and the name to leave out of the result."""
-    from manylambda.locks.pyproject import Pyproject, checked_names
-
-    file = source.files[0]
-    project = Pyproject.load(file.parent)
-    checked_names("extra", options.extras, project.extras)
-    checked_names("group", options.groups, project.groups)
-    groups = [part for name in sorted(options.groups) for part in ("--group", f"{file}:{name}")]
-    if project.has_dynamic_dependencies and project.name is not None:
-        # Only the build backend can tell. uv asks it when the project is a requirement with a name we may build.
-        extras = f"[{','.join(sorted(options.extras))}]" if options.extras else ""
-        return groups, [f"{project.name}{extras} @ {file.parent.as_uri()}"], project.name
-    extras_of_file = [part for name in sorted(options.extras) for part in ("--extra", name)]
-    return [str(file), *extras_of_file, *groups], [], None
-
-
-def _check_python(source: Source, targets: Sequence[Target]) -> None:
-    """Refuse a Python that the project does not support: uv compiles for it without a word."""
-    if source.kind is not SourceKind.PYPROJECT:
-        return
-    from manylambda.locks.pyproject import Pyproject
-
-    wanted = Pyproject.load(source.files[0].parent).requires_python
-    for target in targets:
-        if not explain.satisfies_python(wanted, target):
-            raise ResolutionError(
-                f"the project requires Python `{wanted}`, `{target}` has {target.python_full_version}",
-                hint="choose a newer runtime, or widen `requires-python` in pyproject.toml",
-            )
-
-
 def _label(targets: Sequence[Target]) -> str:
     return str(targets[0]) if len(targets) == 1 else f"{len(targets)} targets"
 
@@ -390,18 +130,18 @@ def _label(targets: Sequence[Target]) -> str:
 # One target
 
 
-def _solved(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock:
+def _solved(request: Request, target: Target, wanted: Mapping[str, str]) -> Pylock:
     """Resolve for one target; `wanted` are versions to take where they fit."""
     lock = _with_sdists(request, target, wanted)
-    if isinstance(lock, _Failure):
-        raise _explained(request, target, lock)
+    if isinstance(lock, Failure):
+        raise explained(request, target, lock)
     lock = _placed(request, lock, target)
     if request.requirements.has_hashes:
         lock = _held_to_hashes(request, lock, target)
     return lock
 
 
-def _tell_built_by_uv(request: _Request, locks: Mapping[Target, Pylock]) -> None:
+def _tell_built_by_uv(request: Request, locks: Mapping[Target, Pylock]) -> None:
     """Say which sdists uv took by itself: `no-binary` in its own settings is stronger than what it is told here."""
     names = {
         package.name
@@ -415,9 +155,7 @@ def _tell_built_by_uv(request: _Request, locks: Mapping[Target, Pylock]) -> None
         )
 
 
-def _exact(
-    request: _Request, target: Target, wanted: Mapping[str, str], *, sdists: frozenset[str]
-) -> Pylock | _Failure:
+def _exact(request: Request, target: Target, wanted: Mapping[str, str], *, sdists: frozenset[str]) -> Pylock | Failure:
     """Resolve until every distribution has a wheel that the target loads, by the target's own tags.
 
     uv is asked at the platform next above the runtime's glibc and takes `linux_*` wheels as well, so it may choose
@@ -428,7 +166,7 @@ def _exact(
     excluded: dict[str, set[str]] = {}
     for _ in range(_ROUNDS):
         outcome = _run(request, target, wanted, excluded, sdists)
-        if isinstance(outcome, _Failure):
+        if isinstance(outcome, Failure):
             if _goes_on(request, stand_ins, outcome):
                 continue
             return dataclasses.replace(outcome, excluded={name: frozenset(excluded[name]) for name in excluded})
@@ -453,7 +191,7 @@ def _exact(
     )
 
 
-def _goes_on(request: _Request, stand_ins: StandIns, failure: _Failure) -> bool:
+def _goes_on(request: Request, stand_ins: StandIns, failure: Failure) -> bool:
     """Give uv what it stopped for: the metadata of source code that is named by its address and would be built."""
     if failure.other_address is not None:
         return stand_ins.override_archive(failure.other_address, _extras(request, failure.other_address))
@@ -477,7 +215,7 @@ def _goes_on(request: _Request, stand_ins: StandIns, failure: _Failure) -> bool:
     )
 
 
-def _extras(request: _Request, name: str) -> set[str]:
+def _extras(request: Request, name: str) -> set[str]:
     return {extra for one in request.asked if normalise(one.name) == name for extra in one.extras}
 
 
@@ -496,7 +234,7 @@ def _is_refused(package: Package, target: Target, options: ResolveOptions) -> bo
     return not (package.sdist is not None and is_allowed(package.name, options))
 
 
-def _unfit_versions(request: _Request, package: Package, target: Target) -> set[str]:
+def _unfit_versions(request: Request, package: Package, target: Target) -> set[str]:
     """Give every version of a package that uv would take and the target cannot load, so that one more round will do."""
     version = str(package.version)
     try:
@@ -516,7 +254,7 @@ def _sentence(package: Package, target: Target) -> str:
     return min((refusal for refusal in found if refusal), key=lambda refusal: refusal.reason).sentence
 
 
-def _with_sdists(request: _Request, target: Target, wanted: Mapping[str, str]) -> Pylock | _Failure:
+def _with_sdists(request: Request, target: Target, wanted: Mapping[str, str]) -> Pylock | Failure:
     """Resolve with sdists of the names the user allowed, but only those without which there is no solution.
 
     That uv finds none says which names lack wheels. Their sdists are then offered to it as if they depended on nothing,
@@ -525,7 +263,7 @@ def _with_sdists(request: _Request, target: Target, wanted: Mapping[str, str]) -
     stand_ins = request.stand_ins[target]
     while True:
         outcome = _exact(request, target, wanted, sdists=stand_ins.names)
-        if isinstance(outcome, _Failure):
+        if isinstance(outcome, Failure):
             if _offers_more(request, stand_ins, outcome):
                 continue
             if stand_ins.error is not None:
@@ -542,15 +280,15 @@ def _with_sdists(request: _Request, target: Target, wanted: Mapping[str, str]) -
             return stand_ins.restored(outcome)
 
 
-def _offers_more(request: _Request, stand_ins: StandIns, failure: _Failure) -> bool:
+def _offers_more(request: Request, stand_ins: StandIns, failure: Failure) -> bool:
     """Let uv choose sdists of the names it lacks wheels of; False when that is no longer what it fails for."""
     if not request.options.allow_sdists:
         return False
-    text = _flat(failure.stderr)
-    lacking = {normalise(name) for name, _ in _NO_WHEELS.findall(text)}
-    lacking |= {normalise(name) for name in _WHEELS_WANTED.findall(text)}
+    text = flat(failure.stderr)
+    lacking = {normalise(name) for name, _ in NO_WHEELS.findall(text)}
+    lacking |= {normalise(name) for name in WHEELS_WANTED.findall(text)}
     lacking |= {name for name in failure.excluded if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)}
-    mentioned = {normalise(name) for name in _MENTIONED.findall(text)}
+    mentioned = {normalise(name) for name in MENTIONED.findall(text)}
     # Should uv say it in other words one day, every name that it speaks of may be the one.
     names = lacking or mentioned
     new = [
@@ -563,7 +301,7 @@ def _offers_more(request: _Request, stand_ins: StandIns, failure: _Failure) -> b
     return bool(new) or any(stand_ins.offer_older(name) for name in sorted(mentioned))
 
 
-def _spared(request: _Request, target: Target, wanted: Mapping[str, str], lock: Pylock) -> Pylock:
+def _spared(request: Request, target: Target, wanted: Mapping[str, str], lock: Pylock) -> Pylock:
     """Do without the sdists that there is a solution without, before any is read."""
     stand_ins = request.stand_ins[target]
     while True:
@@ -573,18 +311,18 @@ def _spared(request: _Request, target: Target, wanted: Mapping[str, str], lock: 
             return lock  # with none there was no solution
         fewer = _exact(request, target, wanted, sdists=stand_ins.names - {doubtful[0]})
         stand_ins.certain |= {doubtful[0]}
-        if not isinstance(fewer, _Failure):
+        if not isinstance(fewer, Failure):
             stand_ins.names -= {doubtful[0]}
             lock = fewer
 
 
 def _run(
-    request: _Request,
+    request: Request,
     target: Target,
     wanted: Mapping[str, str],
     excluded: Mapping[str, Iterable[str]],
     sdists: frozenset[str],
-) -> Pylock | _Failure:
+) -> Pylock | Failure:
     stand_ins = request.stand_ins[target]
     with tempfile.TemporaryDirectory(dir=request.scratch) as folder:
 
@@ -621,7 +359,7 @@ def _run(
             options=request.options,
         )
         if outcome.returncode:
-            return _failure(request, target, outcome.stderr)
+            return failure(request, target, outcome.stderr)
         document = tomllib.loads(output.read_text(encoding="utf-8"))
     # Paths are relative to a folder that is gone; from here on they are absolute.
     return parse(_absolute(document, Path(folder)), name="uv's answer")
@@ -661,7 +399,7 @@ def _absolute(value: object, folder: Path) -> dict[str, object]:
     return walked
 
 
-def _placed(request: _Request, lock: Pylock, target: Target) -> Pylock:
+def _placed(request: Request, lock: Pylock, target: Target) -> Pylock:
     """Put the files where a lock can name them: paths relative to the project, no `file:` addresses, no doubles."""
 
     def place(part: _Part) -> _Part:
@@ -712,7 +450,7 @@ def _placed(request: _Request, lock: Pylock, target: Target) -> Pylock:
 # Hashes
 
 
-def _held_to_hashes(request: _Request, lock: Pylock, target: Target) -> Pylock:
+def _held_to_hashes(request: Request, lock: Pylock, target: Target) -> Pylock:
     """Leave only files whose hash the requirements list (pip's rule: all or none), also for what they bring along."""
     listed: dict[str, set[str]] = {}
     for line in (*request.requirements.lines, *request.requirements.constraints):
@@ -771,46 +509,35 @@ def _not_listed(package: Package, label: str, target: Target, options: ResolveOp
 # Versions alike
 
 
-def _alike(request: _Request, locks: dict[Target, Pylock]) -> dict[Target, Pylock]:
+def _alike(request: Request, locks: dict[Target, Pylock]) -> dict[Target, Pylock]:
     """Resolve again where targets differ, preferring the older version, which more of them can run."""
     from packaging.version import Version
 
     for _ in range(3):
         found: dict[str, set[str]] = {}
         for lock in locks.values():
-            for name, version in _versions(lock).items():
+            for name, version in versions(lock).items():
                 found.setdefault(name, set()).add(version)
-        shared = {name: min(versions, key=Version) for name, versions in found.items() if len(versions) > 1}
+        shared = {name: min(several, key=Version) for name, several in found.items() if len(several) > 1}
         again = [
             target
             for target, lock in locks.items()
-            if any(shared.get(name, version) != version for name, version in _versions(lock).items())
+            if any(shared.get(name, version) != version for name, version in versions(lock).items())
         ]
         if not again:
             return locks
 
         def retry(target: Target, before: dict[Target, Pylock] = locks, shared: dict[str, str] = shared) -> Pylock:
             try:
-                return _solved(request, target, {**_versions(before[target]), **shared})
+                return _solved(request, target, {**versions(before[target]), **shared})
             except ManylambdaError:
                 return before[target]  # it was a wish
 
         renewed = {**locks, **_each(again, retry, lambda _: None)}
-        if all(_versions(renewed[target]) == _versions(locks[target]) for target in again):
+        if all(versions(renewed[target]) == versions(locks[target]) for target in again):
             return renewed
         locks = renewed
     return locks
-
-
-def _versions(lock: Pylock | None) -> dict[str, str]:
-    """Give name -> version of what comes from an index."""
-    if lock is None:
-        return {}
-    return {
-        package.name: str(package.version)
-        for package in lock.packages
-        if package.version is not None and (package.wheels or package.sdist)
-    }
 
 
 def _each(
@@ -839,125 +566,3 @@ def _each(
             raise result
         done[target] = result
     return done
-
-
-# Failures
-
-
-def _failure(request: _Request, target: Target, stderr: str) -> _Failure:
-    """Sort uv's errors: no solution is given back, for sdists may help; the rest is raised."""
-    text = request.client.credentials.redact(without_credentials(stderr))
-    flat = _flat(text)
-    unbuilt = _UNBUILT.search(flat) if _BUILD_DISABLED.search(flat) else None
-    other_address = _OTHER_ADDRESS.search(flat)
-    if "No solution found" in text or unbuilt is not None or _is_ours(request, target, other_address):
-        return _Failure(
-            reason=_cause(text),
-            stderr=text,
-            unbuilt=(normalise(unbuilt[1]), unbuilt[2]) if unbuilt else None,
-            other_address=normalise(other_address[1]) if other_address else None,
-        )
-    told = re.search(r"^error: (.*(?:\n {2,}(?!cause:).*)*)", text, re.MULTILINE)
-    first = _lowered(_flat(told[1] if told else text).strip())
-    hints = _hints(text)
-    if request.options.offline and ("network was disabled" in text or "not found in the cache" in text):
-        raise NotCached(f"cannot resolve for `{target}` offline: {first}", hint="run once without `--offline`")
-    if _UNREACHABLE.search(text):
-        if "UnknownIssuer" in text or "certificate" in text:
-            hints.append("for certificates of the system's store set `UV_SYSTEM_CERTS=1`")
-        causes = _cause(text)
-        raise FetchError(f"{first}: {causes}" if causes else first, hint="; ".join(hints) or None)
-    causes = _cause(text)
-    raise ResolutionError(
-        f"cannot resolve for `{target}`: {first}" + (f": {causes}" if causes else ""), hint="; ".join(hints) or None
-    )
-
-
-def _is_ours(request: _Request, target: Target, other_address: re.Match[str] | None) -> bool:
-    """Whether it is a stand-in's address that does not go with another."""
-    return other_address is not None and request.stand_ins[target].has_address(normalise(other_address[1]))
-
-
-def _cause(text: str) -> str:
-    """Give uv's reasoning on one line."""
-    kept: list[str] = []
-    for line in text.splitlines():
-        if line.strip().startswith("cause:"):
-            kept.append(line.strip().removeprefix("cause:").strip())
-        elif kept and line.strip():
-            if not line.startswith(" "):
-                break
-            kept.append(line.strip())
-    joined = " ".join(kept).replace(", we can conclude that", ",")
-    return _lowered(re.sub(r"\s+", " ", joined)).rstrip(".")
-
-
-def _flat(text: str) -> str:
-    """Undo uv's line breaks, which come wherever a line is long."""
-    return re.sub(r"\s+", " ", text)
-
-
-def _hints(text: str) -> list[str]:
-    found = re.findall(r"^hint: (.*(?:\n {2,}.*)*)", text, re.MULTILINE)
-    return [re.sub(r"\s+", " ", hint).strip().rstrip(".") for hint in found]
-
-
-def _explained(request: _Request, target: Target, failure: _Failure) -> ResolutionError | FetchError:
-    """Make the error for what uv could not solve: the missing wheel where that is it, else uv's own words."""
-    if failure.unbuilt is not None:
-        name, address = failure.unbuilt
-        return NoCompatibleWheel(
-            f"cannot resolve for `{target}`: `{name}` has no wheel, only source code: {address}",
-            hint=f"`--allow-sdist {name}` builds it for the target",
-        )
-    if failure.excluded:
-        return _pushed_out(request, target, failure)
-    for name, version in _NO_WHEELS.findall(_flat(failure.stderr)):
-        files = _files(request, name)
-        own = [file for file in files if not version or file.version == version] if files else []
-        if own and all(explain.refusal(file, target, allow_linux=request.options.allow_linux_wheels) for file in own):
-            error = explain.no_compatible_wheel(
-                normalise(name), version or None, target, files, allow_linux=request.options.allow_linux_wheels
-            )
-            error.__cause__ = ResolutionError(failure.reason)
-            return error
-    hints = [hint for hint in _hints(failure.stderr) if "--no-build" not in hint and "building from source" not in hint]
-    if request.options.offline and "found in the cache" in failure.stderr:
-        return NotCached(
-            f"cannot resolve for `{target}` offline: {failure.reason}", hint="run once without `--offline`"
-        )
-    if any("could not be queried" in hint or _FORBIDDEN.search(hint) for hint in hints):
-        return FetchError(f"cannot resolve for `{target}`: {failure.reason}", hint="; ".join(hints))
-    return ResolutionError(
-        f"no versions satisfy the requirements for `{target}`: {failure.reason}", hint="; ".join(hints) or None
-    )
-
-
-def _pushed_out(request: _Request, target: Target, failure: _Failure) -> ResolutionError:
-    """Make the error for when nothing is left once the versions that cannot load are excluded."""
-    excluded = failure.excluded
-    guilty = sorted(excluded, key=lambda name: (not re.search(rf"\b{re.escape(name)}\b", failure.reason), name))
-    name = guilty[0]
-    asked = re.search(rf"you require {re.escape(name)}(?:\[[^\]]*\])?==([^\s,]+)", failure.reason)
-    files = _files(request, name)
-    version = asked[1] if asked else (next(iter(excluded[name])) if len(excluded[name]) == 1 else None)
-    error = explain.no_compatible_wheel(name, version, target, files, allow_linux=request.options.allow_linux_wheels)
-    if version is None and explain.newest_that_runs(files, target, allow_linux=request.options.allow_linux_wheels):
-        error = NoCompatibleWheel(
-            f"no version of `{name}` that the requirements allow has a wheel for `{target}`",
-            hint=error.hint,
-            source=error.source,
-        )
-    error.__cause__ = ResolutionError(failure.reason)
-    return error
-
-
-def _files(request: _Request, name: str) -> tuple[IndexFile, ...]:
-    try:
-        return request.client.files(name)
-    except FetchError:
-        return ()
-
-
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:]

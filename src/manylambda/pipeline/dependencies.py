@@ -145,9 +145,9 @@ def selections(
 def index_settings(source: Source, settings: Settings) -> IndexSettings:
     """Give the indexes the project uses, those that its requirements files name among them."""
     if source.kind is SourceKind.REQUIREMENTS:
-        from manylambda.locks import resolve
+        from manylambda.locks.request import index_settings as settings_of
 
-        return resolve.index_settings(source, settings.resolve_options(os.environ))
+        return settings_of(source, settings.resolve_options(os.environ))
     from manylambda.locks.settings import read_settings
 
     return read_settings(source.project, os.environ)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import NotCached, PackagingError
 from manylambda.locks.program import run_uv
+from manylambda.locks.request import UV_GLIBC
 from manylambda.locks.requirements import normalise
-from manylambda.locks.resolve import UV_GLIBC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
