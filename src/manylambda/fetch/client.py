@@ -21,7 +21,7 @@ from manylambda.fetch.credentials import strip_userinfo
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Self
 
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+FETCHED: Final = "fetched from"
+"""What messages say of what was tried, unless it was something else."""
 _CHUNK: Final = 128 * 1024
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 10
@@ -137,10 +139,19 @@ class Client:
         if self._stop.is_set():
             raise Cancelled
 
-    def persist(self, what: str, url: str, attempt: Callable[[], _T], progress: Callable[[], int] = int) -> _T:
+    def persist(
+        self,
+        what: str,
+        url: str,
+        attempt: Callable[[], _T],
+        progress: Callable[[], int] = int,
+        *,
+        verb: str = FETCHED,
+    ) -> _T:
         """Call `attempt` until it succeeds, waiting longer after each `TransientError`; `what` names it in messages.
 
         `progress` counts the bytes got so far: while a megabyte more comes with every attempt, patience is renewed.
+        `verb` says in messages what was tried.
         Raises FetchError when it is used up.
         """
         import random
@@ -160,9 +171,7 @@ class Client:
                 if failures > settings.retries:
                     count = "1 attempt" if attempts == 1 else f"{attempts} attempts"
                     raise FetchError(
-                        self._credentials.redact(
-                            f"{what} could not be fetched from `{url}` in {count}: {error.reason}"
-                        ),
+                        self._credentials.redact(f"{what} could not be {verb} `{url}` in {count}: {error.reason}"),
                         hint="is the network up, and the server? `MANYLAMBDA_HTTP_TIMEOUT` and "
                         "`MANYLAMBDA_HTTP_RETRIES` ask for more patience",
                     ) from error
@@ -177,20 +186,32 @@ class Client:
 
         Raises TransientError for what may pass and FetchError for what will not.
         """
-        with self._running_until_done(what, url, lambda: self._follow(what, url, headers)) as (response, address):
+        with self._running_until_done(what, url, lambda: self._follow(what, url, headers), FETCHED) as (
+            response,
+            address,
+        ):
             self._judge(what, address, response)
             yield response, address
 
     @contextlib.contextmanager
     def send(
-        self, what: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        what: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None = None,
+        *,
+        verb: str = FETCHED,
     ) -> Iterator[BaseHTTPResponse]:
         """Send one request without a login of ours and give the response, whatever its status; follow nothing.
 
-        For protocols that have logins and redirects of their own. Raises TransientError for a failure of the transport
+        For protocols that have logins and redirects of their own; a `body` in pieces needs its `Content-Length` among
+        the headers. Raises TransientError for a failure of the transport
         that may pass and FetchError for one that will not.
         """
-        with self._running_until_done(what, url, lambda: (self._send(url, headers, method, body), url)) as (
+        shown = url.partition("?")[0]  # what follows may be worth a login: the state of an upload, a signature
+        with self._running_until_done(what, shown, lambda: (self._send(url, headers, method, body), url), verb) as (
             response,
             _,
         ):
@@ -198,7 +219,7 @@ class Client:
 
     @contextlib.contextmanager
     def _running_until_done(
-        self, what: str, url: str, begin: Callable[[], tuple[BaseHTTPResponse, str]]
+        self, what: str, url: str, begin: Callable[[], tuple[BaseHTTPResponse, str]], verb: str
     ) -> Iterator[tuple[BaseHTTPResponse, str]]:
         import urllib3
 
@@ -210,7 +231,7 @@ class Client:
             self.check()
             yield response, address
         except urllib3.exceptions.HTTPError as error:
-            self._explain(what, url, error)
+            self._explain(what, url, error, verb)
         finally:
             if response is not None:
                 with self._lock:
@@ -269,7 +290,11 @@ class Client:
                 return response, address
 
     def _send(
-        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        method: str = "GET",
+        body: bytes | Iterable[bytes] | None = None,
     ) -> BaseHTTPResponse:
         import urllib3
 
@@ -309,7 +334,7 @@ class Client:
             case _:
                 raise StatusError(f"{what} could not be fetched from `{shown}`: {reason}", status=status)
 
-    def _explain(self, what: str, url: str, error: Exception) -> None:
+    def _explain(self, what: str, url: str, error: Exception, verb: str) -> None:
         """Raise what a failure of the transport means."""
         import ssl
 
@@ -323,7 +348,7 @@ class Client:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise FetchError(
                 self._credentials.redact(
-                    f"{what} could not be fetched from `{url}`: the certificate is not trusted: "
+                    f"{what} could not be {verb} `{url}`: the certificate is not trusted: "
                     f"{cause.verify_message or 'unknown reason'}"
                 ),
                 hint="if your organisation signs certificates itself, name the file that holds them in `SSL_CERT_FILE`",

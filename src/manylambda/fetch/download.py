@@ -299,7 +299,7 @@ class Transfer:
     def __init__(self, source: Source, client: Client, task: Task) -> None:
         self._source = source
         self._client = client
-        self._meter = _Meter(task)
+        self._meter = Meter(task)
 
     def locked(self, cache: Cache, *, find: Callable[[], Path | None], keep: Callable[[Path], Path]) -> Path:
         """Fetch a file of a known hash, which one process at a time may do, and `keep` it.
@@ -417,7 +417,7 @@ class _Partial:
         self.was_resumed = False
 
 
-class _Meter:
+class Meter:
     """Tells a task how far a file has come; what is fetched twice is told once."""
 
     def __init__(self, task: Task) -> None:
@@ -425,6 +425,7 @@ class _Meter:
         self.highest = 0
 
     def reached(self, size: int) -> None:
+        """Say that `size` bytes of the file are done."""
         if size > self.highest:
             self._task.advance(size - self.highest)
             self.highest = size

@@ -104,6 +104,16 @@ class RegistryCredentials:
             text = f"the login found in {login.source} was refused: is it right, not expired, and allowed here? {how}"
         return "; ".join([text, *self._problems])
 
+    @staticmethod
+    def repository_hint(reference: Reference) -> str:
+        """Say what to do when a registry has no such repository to push to."""
+        if match := _ECR.fullmatch(reference.registry):
+            return (
+                f"make it first, in the region of the function: `aws ecr create-repository "
+                f"--repository-name {reference.repository} --region {match[1]}`"
+            )
+        return "is the name right? some registries want the repository, or its project, to be made first"
+
     def _search(self, reference: Reference) -> Login | None:
         host = reference.registry
         if host in self._given:

@@ -19,6 +19,7 @@ from manylambda.fetch.cache import unique_name
 from manylambda.fetch.client import Client, HttpSettings
 from manylambda.fetch.credentials import Credentials
 from manylambda.fetch.download import Source, Transfer, WrongBytes, in_threads
+from manylambda.image.assembled import Assembled, Part
 from manylambda.image.credentials import RegistryCredentials
 from manylambda.image.layout import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from manylambda.image.registry import MAX_DOCUMENT, Registry, with_hint
@@ -194,7 +195,7 @@ def pull(
     request is made. `plain_http` allows a registry without TLS that is not on this machine. Raises NotCached,
     HashMismatch, StatusError or FetchError, and RequestError where there is no image for the architecture.
     """
-    with _Puller(reference, cache, credentials, progress, settings, plain_http=plain_http, offline=offline) as puller:
+    with Puller(reference, cache, credentials, progress, settings, plain_http=plain_http, offline=offline) as puller:
         resolved = puller.resolve(architecture)
         puller.fetch(resolved.layers, verify=verify)
     return PulledImage(resolved, cache)
@@ -202,7 +203,7 @@ def pull(
 
 def resolve(
     reference: Reference,
-    architecture: str,
+    architecture: str | None,
     *,
     cache: Cache,
     credentials: RegistryCredentials | None = None,
@@ -211,12 +212,32 @@ def resolve(
     settings: HttpSettings | None = None,
     plain_http: bool = False,
 ) -> Resolved:
-    """Find what a reference names for an architecture, to pin it by digest; as `pull`, without the layers."""
-    with _Puller(reference, cache, credentials, progress, settings, plain_http=plain_http, offline=offline) as puller:
+    """Find what a reference names for an architecture, to pin it by digest; as `pull`, without the layers.
+
+    With None it must name one image: an index is refused, as Lambda refuses it.
+    """
+    with Puller(reference, cache, credentials, progress, settings, plain_http=plain_http, offline=offline) as puller:
         return puller.resolve(architecture)
 
 
-class _Puller:
+def assembled(resolved: Resolved, cache: Cache) -> Assembled:
+    """Return what was resolved with this cache as what can be pushed; a layer the cache lacks is at its registry."""
+    manifest = cache.blob_path(resolved.manifest.sha256).read_bytes()
+    if f"sha256:{hashlib.sha256(manifest).hexdigest()}" != resolved.manifest.digest:
+        raise FetchError(f"`{resolved.reference}` was changed in the cache", hint="try it again")
+    source = resolved.reference
+
+    def part(one: Descriptor) -> Part:
+        path = cache.blob_path(one.sha256)
+        return Part(one.media_type, one.digest, one.size, path if cache.verify(path, one.sha256) else None, source)
+
+    layers = tuple(map(part, resolved.layers))
+    return Assembled(manifest, resolved.manifest.media_type, part(resolved.config), layers)
+
+
+class Puller:
+    """Brings the parts of one image into the cache; a context manager that closes its connections."""
+
     def __init__(
         self,
         reference: Reference,
@@ -227,14 +248,21 @@ class _Puller:
         *,
         plain_http: bool,
         offline: bool,
+        client: Client | None = None,
     ) -> None:
+        """With a `client`, its connections are used and left open."""
         self._reference = reference
         self._name = str(reference)
         self._cache = cache
         self._progress = progress
         self._offline = offline
         # Logins of package indexes are none of a registry's business.
-        self._client = Client(settings or HttpSettings.from_environment(os.environ), Credentials.from_settings({}))
+        self._own = None
+        if client is None:
+            client = self._own = Client(
+                settings or HttpSettings.from_environment(os.environ), Credentials.from_settings({})
+            )
+        self._client = client
         logins = RegistryCredentials(os.environ) if credentials is None else credentials
         self._registry = Registry(reference, self._client, logins, plain_http=plain_http)
 
@@ -242,9 +270,11 @@ class _Puller:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.__exit__()
+        if self._own is not None:
+            self._own.__exit__()
 
-    def resolve(self, architecture: str) -> Resolved:
+    def resolve(self, architecture: str | None) -> Resolved:
+        """See `resolve`."""
         digest, is_new = self._named()
         top, document = self._document(digest)
         indexes: list[Descriptor] = []
@@ -253,8 +283,12 @@ class _Puller:
             indexes.append(manifest)
             if len(indexes) > _MAX_NESTED:
                 raise _malformed(self._name)
-            rows = _list(document, "manifests", self._name)
-            chosen = self._choose([Descriptor.parse(row, self._name) for row in rows], architecture)
+            rows = [Descriptor.parse(row, self._name) for row in _list(document, "manifests", self._name)]
+            if architecture is None:
+                raise refused_index(
+                    self._name, [str(row.platform) for row in rows if row.platform and not row.is_attestation]
+                )
+            chosen = self._choose(rows, architecture)
             manifest, document = self._document(chosen.digest)
         if manifest.media_type not in {OCI_MANIFEST, DOCKER_MANIFEST}:
             raise FetchError(f"`{self._name}` is no image: its manifest is `{manifest.media_type}`")
@@ -263,7 +297,8 @@ class _Puller:
         if len(layers) > _MAX_LAYERS or config.size > MAX_DOCUMENT or sum(one.size for one in layers) > MAX_UNPACKED:
             raise FetchError(f"`{self._name}` is too large for Lambda, which takes images of 10 GiB")
         self.fetch([config], verify=True)
-        self._check(config, architecture)
+        if architecture is not None:
+            self._check(config, architecture)
         if is_new and self._reference.tag is not None:
             memory = {"digest": digest, "time": int(time.time())}
             self._cache.write_facts(_TAGS, 1, self._name, memory)
@@ -287,6 +322,15 @@ class _Puller:
             raise self._not_cached(missing)
         in_threads(self._client, self._fetch_one, missing)
         cache.sweep()
+
+    def bring(self, part: Descriptor) -> Path:
+        """Bring one blob into the cache, verified, and say where it lies; for whoever has threads already."""
+        path = self._cache.blob_path(part.sha256)
+        if self._has(part):
+            if self._cache.verify(path, part.sha256):
+                return path
+            self._cache.discard(path)
+        return self._fetch_one(part)
 
     def _named(self) -> tuple[str, bool]:
         """Return the digest of what the reference names, and whether a registry said so just now."""
@@ -446,6 +490,17 @@ class _Puller:
             f"{count} of `{self._name}` ({size:,.1f} MB) {verb} not in the cache and `--offline` forbids fetching",
             hint="run once without `--offline`",
         )
+
+
+def refused_index(name: str, platforms: Sequence[str]) -> RequestError:
+    """Return the error for an index where one image is wanted; facts 6.2."""
+    there = ", ".join(f"`{platform}`" for platform in sorted(set(platforms))) or "none that is named"
+    return RequestError(
+        f"`{name}` is an index (images for: {there}), not one image: Lambda refuses it with "
+        '"The image manifest, config or layer media type for the source image ... is not supported"',
+        hint="`-t TARGET` takes the one image for a target, without attestations; or build it with "
+        "`docker buildx build --platform linux/... --provenance=false --sbom=false ...`",
+    )
 
 
 def _list(document: Mapping[str, Any], key: str, name: str) -> list[object]:

@@ -1,0 +1,138 @@
+"""Saved images as what can be pushed: an OCI layout, as a folder or a tar.
+
+What `docker save` wrote in its own format has image layers that are not compressed, and no manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from manylambda.errors import RequestError, UnsafeArchive
+from manylambda.image.assembled import Assembled, Part
+from manylambda.image.layout import DOCKER_MANIFEST, OCI_MANIFEST, choose, read_images
+from manylambda.image.pull import refused_index
+from manylambda.image.store import is_image, no_room, open_store
+from manylambda.image.tar import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from manylambda.image.layout import Image
+    from manylambda.image.store import Scratch, Store
+
+# Facts 6.2 and 6.3.
+_MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+_LAYERS: Final = frozenset(
+    {
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    }
+)
+_CHUNK: Final = 1 << 20
+
+
+def open_saved(path: Path, architecture: str | None, scratch: Scratch) -> Assembled:
+    """Read the one image of a file or folder, or that for `architecture` (as Go names it), to push it.
+
+    What has to be unpacked lies in `scratch`. Raises RequestError where there is no image, or none that Lambda takes;
+    UnsafeArchive for a damaged or hostile file.
+    """
+    if not path.exists():
+        raise RequestError(f"there is no file or folder `{path}`")
+    if not is_image(path):
+        wanted = "a folder with `oci-layout` and `index.json`" if path.is_dir() else "a tar of an OCI layout"
+        raise RequestError(f"`{path}` is no image", hint=f"an image is {wanted}, or a reference: `HOST/NAME:TAG`")
+    store = open_store(path, scratch)
+    image = _choose(read_images(store), architecture, path.name)
+    if image.digest is None or image.media_type is None:
+        raise RequestError(
+            f"`{path.name}` is what `docker save` wrote: its image layers are not compressed, and it has no manifest",
+            hint=f"write an OCI layout: `skopeo copy docker-archive:{path} oci:FOLDER`, and push the folder",
+        )
+    check_types(path.name, image.media_type, [layer.media_type or "" for layer in image.layers])
+    manifest = _bytes(store, image.digest)
+    document = json.loads(manifest)
+    described = [document["config"], *document["layers"]]
+    diff_ids = [None, *(layer.diff_id for layer in image.layers)]
+    folder = path if path.is_dir() else None
+    parts = [_part(store, one, diff_id, folder, scratch) for one, diff_id in zip(described, diff_ids, strict=True)]
+    return Assembled(manifest=manifest, media_type=image.media_type, config=parts[0], layers=tuple(parts[1:]))
+
+
+def check_types(name: str, manifest: str, layers: Iterable[str]) -> None:
+    """Raise RequestError for a manifest or image layers of a kind that Lambda does not take, or nobody knows it to."""
+    if manifest not in _MANIFESTS:
+        raise RequestError(
+            f"`{name}` has a manifest of the type `{manifest}`: Lambda takes Docker's schema 2 and OCI 1.0",
+            hint="write the image anew: `skopeo copy --format oci ...`",
+        )
+    for media_type in layers:
+        if media_type not in _LAYERS:
+            raise RequestError(
+                f"`{name}` has an image layer of the type `{media_type}`: "
+                "only those compressed by gzip are known to run on Lambda",
+                hint="compress them: `skopeo copy --dest-compress-format gzip --dest-force-compress-format ...`",
+            )
+
+
+def _choose(images: Sequence[Image], architecture: str | None, name: str) -> Image:
+    if architecture is None and any(image.in_index or image.has_attestation for image in images):
+        raise refused_index(name, [f"{image.config.os}/{image.config.architecture}" for image in images])
+    image = choose(images, architecture, name)
+    if architecture is not None and image.config.architecture != architecture:
+        raise RequestError(
+            f"`{name}` is for `{image.config.os}/{image.config.architecture}`, not for `linux/{architecture}`",
+            hint="name the target it was made for, or make it for this one",
+        )
+    return image
+
+
+def _bytes(store: Store, digest: str) -> bytes:
+    found = store.open(_blob(digest, store.name))
+    assert found is not None, "it was read a moment ago"
+    with found[0] as stream:
+        data = stream.read(found[1])
+    if hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+        raise _damaged(store, digest)
+    return data
+
+
+def _part(
+    store: Store, described: dict[str, object], diff_id: str | None, folder: Path | None, scratch: Scratch
+) -> Part:
+    """Return a part with a file of its own, whose size is what the manifest says."""
+    digest, media_type = str(described["digest"]), str(described.get("mediaType", ""))
+    where = _blob(digest, store.name)
+    found = store.open(where)
+    if found is None:
+        raise UnsafeArchive(f"`{store.name}` lacks a part of its image: `{digest}`", hint="save the whole image")
+    stream, size = found
+    with stream:
+        if size != described.get("size"):
+            raise _damaged(store, digest)
+        if folder is not None:
+            path = folder / where
+        else:
+            path = scratch.new_file()
+            left = size
+            try:
+                with path.open("wb") as sink:
+                    while left and (data := stream.read(min(_CHUNK, left))):
+                        left -= sink.write(data)
+            except OSError as error:
+                raise no_room(error) from error
+    return Part(shown(media_type), digest, size, path=path, diff_id=diff_id)
+
+
+def _blob(digest: str, name: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256":
+        raise RequestError(f"`{name}` names its parts by {algorithm}, which registries do not take")
+    return f"blobs/sha256/{value}"
+
+
+def _damaged(store: Store, digest: str) -> UnsafeArchive:
+    return UnsafeArchive(f"`{store.name}` is damaged: `{shown(digest)}`", hint="save or download the image again")
