@@ -5,7 +5,8 @@
 Each distribution is built by `manylambda wheel --from-source`, first with nothing in the cache, then again. `--twice`
 builds all with a second cache as well and compares the bytes. What was built for a target then goes into one function,
 which uses every distribution and is invoked by `manylambda trial`: natively, or under qemu in the root file system that
-`--rootfs` gives. `--write` renews docs/development/measurements/sdists.md. Asks the package index; takes about an hour.
+`--rootfs` gives. What was measured is kept in DIR, so a run may be broken off. `--write` renews
+docs/development/measurements/sdists.md. Asks the package index; takes about an hour.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ SDISTS: Final = (
           use="__import__('kiwisolver').Variable('x').value() == 0"),
     Sdist(name="brotli", version="1.2.1", kind="C++",
           use="(lambda b: b.decompress(b.compress(b'a' * 99)))(__import__('brotli')) == b'a' * 99"),
-    Sdist(name="contourpy", version="1.4.0", kind="meson, C++ (pybind11)",
+    Sdist(name="contourpy", version="1.3.3", kind="meson, C++ (pybind11)",
           use="len(__import__('contourpy').contour_generator(z=[[0, 1], [1, 2]]).lines(0.5)) == 1", needs=("numpy",)),
     Sdist(name="pywavelets", version="1.9.0", kind="meson, Cython (numpy)",
           use="len(__import__('pywt').dwt([1, 2, 3, 4], 'db1')) == 2", needs=("numpy",)),
@@ -129,7 +130,19 @@ def run(arguments: list[str], *, cache: Path, folder: Path) -> tuple[Any, str, f
 
 
 def built(one: Sdist, target: str, work: Path, *, twice: bool) -> Row:
-    """Build one distribution for one target."""
+    """Build one distribution for one target, or tell what was measured when that was done in `work` before."""
+    memory = work / "rows" / f"{one.name}-{one.version}-{target}.json"
+    if memory.is_file():
+        return Row(sdist=one, target=target, **json.loads(memory.read_text(encoding="utf-8")))
+    row = _built(one, target, work, twice=twice)
+    if not row.error:
+        memory.parent.mkdir(exist_ok=True)
+        told = {name: getattr(row, name) for name in ("file", "path", "sha256", "seconds", "again", "findings", "same")}
+        memory.write_text(json.dumps(told), encoding="utf-8")
+    return row
+
+
+def _built(one: Sdist, target: str, work: Path, *, twice: bool) -> Row:
     row = Row(sdist=one, target=target)
     wanted = ["wheel", f"{one.name}=={one.version}", "-t", target, "--from-source", "-o", str(work / "wheels" / target)]
     document, row.error, row.seconds = run(wanted, cache=work / "cache", folder=work)
