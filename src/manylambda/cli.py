@@ -77,6 +77,7 @@ examples:
   manylambda audit dist/api-python3.13-arm64.zip -t python3.13-arm64
   manylambda trial dist/api-python3.13-arm64.zip -t python3.13-arm64 --handler app.lambda_handler --event '{}'
   manylambda wheel psutil==7.2.2 -t python3.13-arm64   its wheel, compiled for the target where there is none
+  manylambda push image.tar 111122223333.dkr.ecr.eu-central-1.amazonaws.com/api:1
   manylambda explain -                                 what a pasted error means, and what mends it
 
 exit status: 0 done, 1 findings, 2 wrong request, 3 no resolution, 4 fetch failed, 5 cannot package, 6 trial failed,
@@ -367,6 +368,16 @@ def _wheel(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     return text.wheel(result, _look(options)), status
 
 
+def _push(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from manylambda.pipeline.push import push
+    from manylambda.render import push as render
+    from manylambda.target import Target
+
+    target = Target.parse(options.target) if options.target else None
+    result = push(options.image, options.reference, target=target, plain_http=options.plain_http, progress=console)
+    return _json(render.document(result)) if options.format == "json" else render.text(result), 0
+
+
 def _lock(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.lock import lock
     from manylambda.render import document, text
@@ -472,6 +483,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         ("audit", "check that a package will load on its target", _audit, _audit_options),
         ("trial", "import and invoke a package in an execution environment", _trial, _trial_options),
         ("wheel", "make a wheel for each target, from source where there is none", _wheel, _wheel_options),
+        ("push", "bring an image to a registry, without a daemon", _push, _push_options),
         ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
         ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
         ("explain", "show a rule's page, or the cause of a pasted error", _explain, _explain_options),
@@ -538,6 +550,13 @@ def _wheel_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"
     )
+
+
+def _push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE|DIR", help="an OCI layout (folder or tar), or an image of a registry")
+    parser.add_argument("reference", metavar="REF", help="where it goes: HOST/NAME[:TAG]")
+    parser.add_argument("-t", "--target", metavar="TARGET", help="which image of an index: that for python3.13-arm64")
+    parser.add_argument("--plain-http", action="store_true", help="use no TLS, also beyond this machine")
 
 
 def _lock_options(parser: argparse.ArgumentParser) -> None:
