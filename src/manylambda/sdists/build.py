@@ -21,6 +21,7 @@ from manylambda.sdists import failures, rust, wheel
 from manylambda.sdists.backend import BuildFailed
 from manylambda.sdists.engines import pure
 from manylambda.sdists.engines.pure import AskedForCompiler
+from manylambda.sdists.isolation import PLACE
 from manylambda.sdists.model import BuildSettings, BuiltWheel, Fallback
 from manylambda.sdists.source import Archive, Folder
 from manylambda.sdists.workshop import Job
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 # Raise it when the same source would give another wheel.
-_RECIPE: Final = 3
+_RECIPE: Final = 4
 _WORKERS: Final = 4
 _KIND: Final = "built-wheel"
 
@@ -240,6 +241,7 @@ def _made(job: Job, engine: Callable[[Job, Path], Path], *, image: str | None = 
             raise _failed(job, failure, told, image) from failure
         _check_name(job.source, raw.name)
         unpacked = wheel.unpack(raw, room / "unpacked")
+        wheel.forget_place(unpacked, room, PLACE)
         natives = unpacked.natives()
         if engine is pure.build and natives:
             raise AskedForCompiler

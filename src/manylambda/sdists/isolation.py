@@ -97,6 +97,8 @@ class Seen(NamedTuple):
 def programs(folder: Path) -> Path:
     """Make a folder with what of `PROGRAMS` this host has, to be put on the path of builds."""
     folder.mkdir(parents=True, exist_ok=True)
+    if os.name == "nt":
+        return folder  # it has none of them, and few users may make links
     for name in PROGRAMS:
         found = shutil.which(name)
         if found is not None:
@@ -146,7 +148,9 @@ class Bare:
     is_closed = False
 
     def __init__(self, folder: Path) -> None:
-        self.root = str(folder)
+        # Without links (macOS: `/var`) and short names (Windows: `RUNNER~1`), for a build that asks for its folder gets
+        # that; and with slashes, which mean nothing else to those that read it in a file.
+        self.root = Path(os.path.realpath(folder)).as_posix()
 
     def run(
         self,
@@ -212,7 +216,7 @@ def _needed() -> dict[str, str]:
     """Give what no program of Windows starts without, and a proxy that leads nowhere."""
     kept = {
         name: os.environ[name]
-        for name in ("SYSTEMROOT", "WINDIR", "SYSTEMDRIVE", "PATHEXT", "COMSPEC")
+        for name in ("SYSTEMROOT", "WINDIR", "SYSTEMDRIVE", "PATHEXT", "COMSPEC", "PROCESSOR_ARCHITECTURE")
         if name in os.environ
     }
     nowhere = "http://127.0.0.1:9"

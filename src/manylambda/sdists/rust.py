@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import PackagingError
 from manylambda.host import process
+from manylambda.sdists import launchers
 from manylambda.sdists.isolation import Seen
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def lay_out_rust(
 
     `python` is where the build finds its interpreter.
     """
-    own, suffix = f"{root}/tools", ".bat" if _WINDOWS else ""
+    own, suffix = f"{root}/tools", launchers.SUFFIX
     bin_folder = folder / "bin"
     linker, host_linker = f"{own}/bin/cc{suffix}", _host_linker(rust, folder, own, python)
     flags = list(_flags(rust, root, is_closed=is_closed))
@@ -267,7 +268,7 @@ def _write_shims(
     """
     cargo = rust.place(rust.cargo, is_closed=is_closed)
     if _WINDOWS:
-        (folder / "cargo.bat").write_text(f'@"{cargo}" %*\r\n', encoding="utf-8")
+        launchers.write(folder / "cargo", [cargo], folder / "cc.exe")
         return
     rustc = rust.place(rust.rustc, is_closed=is_closed)
     host = f"-C 'linker={host_linker}'" if host_linker else ""

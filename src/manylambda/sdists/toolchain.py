@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import FetchError, PackagingError
 from manylambda.progress import SILENT
+from manylambda.sdists import launchers
 from manylambda.sdists.sysroot import HEADERS, library_folders, resolve
 from manylambda.sdists.sysroot import lay_out as lay_out_libraries
 from manylambda.sdists.tools import Tool, find_tool
@@ -89,6 +90,11 @@ _ALIASES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+# There CMake would look for Visual Studio; and setuptools before 60 would take a `distutils` of the standard library,
+# which knows Windows by other ways than those that `inside/cross.py` answers on.
+_OF_WINDOWS: Final = {"CMAKE_GENERATOR": "Ninja", "SETUPTOOLS_USE_DISTUTILS": "local"}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Toolchain:
     """The programs and files that make a build one for the target; see `lay_out`."""
@@ -99,6 +105,8 @@ class Toolchain:
     headers: Path
     """The headers of the target's CPython, `pyconfig.h` among them."""
     sysroot: Sysroot | None = None
+    launcher: Path | None = None
+    """What the tools are copies of, on Windows."""
 
     @property
     def triple(self) -> str:
@@ -157,9 +165,11 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
     shutil.copytree(toolchain.headers, folder / "include", dirs_exist_ok=True)
     programs = toolchain.sysroot.programs() if toolchain.sysroot else {}
     settings = {
-        "zig": f"{places.zig}/zig" + (".exe" if os.name == "nt" else ""),
+        "zig": f"{places.zig}/zig{launchers.SUFFIX}",
         "target": toolchain.zig_target,
         "paths": [[f"{root}/source", "."], [root, "build"], [places.zig, "zig"]],
+        "is_windows": launchers.WINDOWS,
+        "headers": f"{own}/include",
         "failures": f"{root}/work/failures",
         "sysroot": _sysroot(toolchain.sysroot, folder, own, places.sysroot) if toolchain.sysroot else None,
         "programs": programs,
@@ -167,6 +177,7 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
     }
     (folder / "settings.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     facts = {
+        "source": f"{root}/source",
         "platform": f"linux-{target.machine}",
         "machine": target.machine,
         "glibc": str(target.glibc),
@@ -177,7 +188,8 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
     shims = folder / "bin"
     shims.mkdir()
     for name in (*TOOLS, *_ALIASES, *programs):
-        _write_shim(shims / name, places.python, f"{own}/compiler.py", f"{own}/settings.json", _ALIASES.get(name, name))
+        command = [places.python, "-I", "-S", f"{own}/compiler.py", f"{own}/settings.json", _ALIASES.get(name, name)]
+        launchers.write(shims / name, command, toolchain.launcher)
     (folder / "cross.ini").write_text(_meson(toolchain, f"{own}/bin"), encoding="utf-8")
     (folder / "toolchain.cmake").write_text(_cmake(toolchain, own, places.sysroot), encoding="utf-8")
     (folder / "config.site").write_text(
@@ -193,6 +205,7 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
         "STRIP": "strip",
         "PKG_CONFIG": "pkg-config",
         "CMAKE_TOOLCHAIN_FILE": f"{own}/toolchain.cmake",
+        **(_OF_WINDOWS if launchers.WINDOWS else {}),
         "CONFIG_SITE": f"{own}/config.site",
         "ZIG_GLOBAL_CACHE_DIR": f"{root}/work/zig",
         "ZIG_LOCAL_CACHE_DIR": f"{root}/work/zig",
@@ -280,19 +293,8 @@ def _variables(toolchain: Toolchain, include: str) -> dict[str, str | int]:
     }
 
 
-def _write_shim(place: Path, python: str, program: str, settings: str, tool: str) -> None:
-    if os.name == "nt":
-        place.with_name(f"{place.name}.bat").write_text(
-            f'@"{python}" -I -S "{program}" "{settings}" {tool} %*\r\n', encoding="utf-8"
-        )
-        return
-    place.write_text(f"#!/bin/sh\nexec '{python}' -I -S '{program}' '{settings}' {tool} \"$@\"\n", encoding="utf-8")
-    place.chmod(0o755)
-
-
 def _meson(toolchain: Toolchain, tools: str) -> str:
     machine = toolchain.target.machine
-    suffix = ".bat" if os.name == "nt" else ""
     names = (
         ("c", "cc"),
         ("cpp", "c++"),
@@ -301,7 +303,7 @@ def _meson(toolchain: Toolchain, tools: str) -> str:
         ("strip", "strip"),
         ("pkg-config", "pkg-config"),
     )
-    binaries = "".join(f"{name} = '{tools}/{tool}{suffix}'\n" for name, tool in names)
+    binaries = "".join(f"{name} = '{tools}/{tool}{launchers.SUFFIX}'\n" for name, tool in names)
     # Nothing that was built is run: on another machine it could not be, and all hosts are to build alike.
     return (
         f"[binaries]\n{binaries}\n[properties]\nneeds_exe_wrapper = true\nlongdouble_format = "
@@ -312,7 +314,7 @@ def _meson(toolchain: Toolchain, tools: str) -> str:
 
 
 def _cmake(toolchain: Toolchain, own: str, sysroot: str | None) -> str:
-    suffix = ".bat" if os.name == "nt" else ""
+    suffix = launchers.SUFFIX
     lines = [
         "set(CMAKE_SYSTEM_NAME Linux)",
         f"set(CMAKE_SYSTEM_PROCESSOR {toolchain.target.machine})",
@@ -354,11 +356,20 @@ def _cmake(toolchain: Toolchain, own: str, sysroot: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def backend_settings(backend: str, tools: str) -> dict[str, str | list[str]]:
-    """Give the configuration settings by which a backend learns of the target; most learn it from the environment."""
-    if backend.startswith("mesonpy"):
-        return {"setup-args": [f"--cross-file={tools}/cross.ini"]}
-    return {}
+def backend_settings(
+    backend: str, tools: str, told: Mapping[str, str | list[str]] | None = None
+) -> dict[str, str | list[str]]:
+    """Give the configuration settings by which a backend learns of the target; most learn it from the environment.
+
+    `told` is what the user tells it.
+    """
+    if not backend.startswith("mesonpy"):
+        return {}
+    settings: dict[str, str | list[str]] = {"setup-args": [f"--cross-file={tools}/cross.ini"]}
+    if not {"builddir", "build-dir"} & set(told or ()):
+        # Else it is of a random name, which some put into what they build.
+        settings["builddir"] = ".mesonpy-build"
+    return settings
 
 
 def warm(toolchain: Toolchain, cache: Cache, folder: Path, *, is_cpp: bool, progress: Progress = SILENT) -> None:
@@ -407,7 +418,7 @@ def _compile_something(zig: Path, zig_target: str, folder: Path, language: str) 
         encoding="utf-8",
     )
     command = [
-        *(str(zig / ("zig.exe" if os.name == "nt" else "zig")), language if language == "c++" else "cc"),
+        *(str(zig / f"zig{launchers.SUFFIX}"), language if language == "c++" else "cc"),
         *("-target", zig_target, "-fno-sanitize=undefined", "-O2", "-g0", "-s", "-fPIC"),
         *(["-lunwind"] if language == "rust" else []),
     ]

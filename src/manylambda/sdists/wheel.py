@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import os
 import re
 import shutil
 import zipfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _OLDEST: Final[Mapping[str, GlibcVersion]] = {"x86_64": GlibcVersion(2, 5), "aarch64": GlibcVersion(2, 17)}
 _GLIBC: Final = re.compile(r"GLIBC_2\.(\d+)(?:\.\d+)?")
 _WHEEL: Final = re.compile(r"[^/]+\.dist-info/WHEEL")
+_SCRIPTS: Final = re.compile(r"[^/]+\.data/scripts/")
+_PROGRAM_STARTS: Final = (b"\x7fELF", b"#!")
 _RECORD: Final = re.compile(r"[^/]+\.dist-info/RECORD")
 
 
@@ -33,8 +36,6 @@ class Unpacked(NamedTuple):
 
     folder: Path
     filename: str
-    executables: frozenset[str]
-    """Paths of files that are marked as such."""
     info: str
     """The name of its `.dist-info` folder."""
 
@@ -50,7 +51,6 @@ class Unpacked(NamedTuple):
 
 def unpack(wheel: Path, folder: Path) -> Unpacked:
     """Unpack a wheel below `folder`. Raises `PackagingError` for one that is damaged, hostile or none."""
-    executables: set[str] = set()
     try:
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
@@ -61,15 +61,29 @@ def unpack(wheel: Path, folder: Path) -> Unpacked:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as source, place.open("wb") as copy:
                     shutil.copyfileobj(source, copy, 1 << 20)
-                if info.external_attr >> 16 & 0o111:
-                    executables.add(path)
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
         raise PackagingError(f"the build made a wheel that cannot be read: `{wheel.name}`: {error}") from error
-    unpacked = Unpacked(folder, wheel.name, frozenset(executables), "")
+    unpacked = Unpacked(folder, wheel.name, "")
     record = next((path for path in unpacked.files() if _RECORD.fullmatch(path)), None)
     if record is None:
         raise PackagingError(f"the build made a wheel without a RECORD: `{wheel.name}`")
     return unpacked._replace(info=record.rpartition("/")[0])
+
+
+def forget_place(unpacked: Unpacked, room: Path, place: str) -> None:
+    """Put `place` for `room`, where a build was, into the text that it wrote: what is native was told no path.
+
+    Some modules name the compiler that made them, and what they were made of.
+    """
+    real = os.path.realpath(room)
+    names = {str(room), real, str(room).replace("\\", "/"), real.replace("\\", "/")}
+    names |= {name.replace("\\", "\\\\") for name in names}
+    found = re.compile(b"|".join(re.escape(name.encode()) for name in sorted(names, key=len, reverse=True)))
+    for path in unpacked.files():
+        file = unpacked.folder / path
+        content = file.read_bytes()
+        if found.search(content) and b"\0" not in content:
+            file.write_bytes(found.sub(place.encode(), content))
 
 
 def platform_tag(natives: Mapping[str, elf.NativeFile], machine: str) -> str | None:
@@ -110,18 +124,34 @@ def finish(unpacked: Unpacked, platform: str | None) -> tuple[PackageTree, str]:
     kept = [re.sub(r"^(Generator: \S+).*$", r"\1", line) for line in kept]
     about.write_text("\n".join([*kept, *(f"Tag: {tag}" for tag in tags)]) + "\n", encoding="utf-8", newline="\n")
     files = unpacked.files()
+    for path in files:
+        if path.startswith(f"{unpacked.info}/") and path.count("/") == 1:
+            _end_lines(unpacked.folder / path)
     record = f"{unpacked.info}/RECORD"
     (unpacked.folder / record).write_bytes(_record(unpacked.folder, files, record))
     entries = [
         Entry(
             path,
-            MODE_EXECUTABLE if path in unpacked.executables else MODE_FILE,
+            MODE_EXECUTABLE if _is_program(unpacked.folder / path, path) else MODE_FILE,
             DiskFile(unpacked.folder / path, (unpacked.folder / path).stat().st_size),
             name,
         )
         for path in files
     ]
     return PackageTree(entries), name
+
+
+def _end_lines(file: Path) -> None:
+    """Let the lines of a text end as they do on all hosts but Windows."""
+    content = file.read_bytes()
+    if b"\r\n" in content:
+        file.write_bytes(content.replace(b"\r\n", b"\n"))
+
+
+def _is_program(file: Path, path: str) -> bool:
+    """Say by content what may be executed: some hosts do not know, and CMake asks Debian's opinion."""
+    with file.open("rb") as stream:
+        return stream.read(4).startswith(_PROGRAM_STARTS) or _SCRIPTS.match(path) is not None
 
 
 def _retagged(filename: str, platform: str | None) -> tuple[str, list[str]]:

@@ -114,7 +114,7 @@ class Workshop:
         complete = {
             **CONSTANT,
             "PATH": os.pathsep.join(folders),
-            "HOME": f"{root}/work/home",
+            **dict.fromkeys(("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"), f"{root}/work/home"),
             **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), f"{root}/work/tmp"),
             **environment,
             **job.settings.environment.get(name, {}),

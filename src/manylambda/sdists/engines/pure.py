@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from manylambda.host.interpreters import Interpreter
     from manylambda.sdists.workshop import Job
 
+# Of setuptools on Windows, which looks for Visual Studio and not on the path.
+_ASKED: Final = re.compile(r"Microsoft Visual C\+\+ \d+\.\d+ (or greater )?is required|Unable to find vcvarsall\.bat")
 _WANTED: Final = ("cc", "c++", "gcc", "g++", "clang", "clang++", "cargo", "rustc", "gfortran", "swig", "go", "cl")
 
 
@@ -33,7 +36,7 @@ def build(job: Job, room: Path) -> Path:
     try:
         raw = shop.run({"CC": "cc", "CXX": "c++"})
     except BuildFailed as failure:
-        if asked.exists():
+        if asked.exists() or any(_ASKED.search(line) for line in failure.log):
             raise AskedForCompiler from failure
         raise
     if asked.exists() or not raw.name.endswith("-any.whl"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from manylambda.errors import FetchError, PackagingError
 from manylambda.host.interpreters import download_interpreter, find_interpreter
 from manylambda.host.model import Unusable
-from manylambda.sdists import headers, toolchain
+from manylambda.sdists import headers, launchers, toolchain
 from manylambda.sdists.crates import fetch_crates
 from manylambda.sdists.isolation import Seen
 from manylambda.sdists.rust import find_rust, lay_out_rust
@@ -43,6 +43,7 @@ def build(job: Job, room: Path) -> Path:
     try:
         python = _python(job)
         zig = toolchain.find_zig(job.cache, job.options, job.progress)
+        launcher = launchers.find_launcher(zig, toolchain.ZIG, job.cache)
         # Without a root file system it has nothing to tell of.
         pkg_config = job.settings.sysroot and toolchain.find_pkg_config(job.cache, job.options, job.progress)
     except (PackagingError, FetchError) as error:
@@ -55,7 +56,11 @@ def build(job: Job, room: Path) -> Path:
     if rustc:
         fetch_crates(job, rustc, room, shop.root, is_closed=shop.is_closed)
     chain = toolchain.Toolchain(
-        target=job.target, zig=zig, headers=headers.stage(job.target, python, room / "headers"), sysroot=root
+        target=job.target,
+        zig=zig,
+        headers=headers.stage(job.target, python, room / "headers"),
+        sysroot=root,
+        launcher=launcher,
     )
     sysroot_place = f"{shop.root}/sysroot" if shop.is_closed else str(job.settings.sysroot)
     pkg_config_place = f"/pkg-config/{pkg_config.name}" if pkg_config and shop.is_closed else str(pkg_config)
@@ -73,7 +78,8 @@ def build(job: Job, room: Path) -> Path:
         environment |= lay_out_rust(
             rustc, job.target, room / "tools", shop.root, python=shop.python, is_closed=shop.is_closed
         )
-    return shop.run(environment, settings=toolchain.backend_settings(job.nature.backend, f"{shop.root}/tools"))
+    told = job.settings.config_settings.get(job.source.name)
+    return shop.run(environment, settings=toolchain.backend_settings(job.nature.backend, f"{shop.root}/tools", told))
 
 
 def _python(job: Job) -> Interpreter:

@@ -31,6 +31,10 @@ _UNKNOWN_TO_THE_LINKER = frozenset(
         "--undefined", "-u", "--defsym", "--push-state", "--pop-state", "--warn-common", "--icf", "-Map", "--no-relax",
         "-pie", "-t", "--trace", "--cref", "--print-map", "-M", "-rpath-link", "--rpath-link",
         "-dead_strip", "-headerpad_max_install_names", "-install_name", "-undefined", "-search_paths_first",
+        "-dead_strip_dylibs", "-exported_symbol", "-exported_symbols_list", "-unexported_symbols_list",
+        "-no_fixup_chains", "-ld_classic", "-framework", "-weak_framework", "-bind_at_load", "-w", "-S", "-x",
+        "-flat_namespace", "-single_module", "-compatibility_version", "-current_version", "-platform_version",
+        "-macosx_version_min",
     }
 )  # fmt: skip
 _TAKE_A_VALUE = frozenset(
@@ -38,15 +42,20 @@ _TAKE_A_VALUE = frozenset(
         "--exclude-libs", "--dynamic-list", "--undefined", "-u", "--defsym", "-Map", "-rpath-link", "--rpath-link",
         "-rpath",
         "--rpath", "-R", "-z", "-soname", "--soname", "-h", "--version-script", "-install_name", "--wrap",
-        "-undefined",
+        "-undefined", "-exported_symbol", "-exported_symbols_list", "-unexported_symbols_list", "-framework",
+        "-weak_framework", "-compatibility_version", "-current_version", "-macosx_version_min",
     }
 )  # fmt: skip
 _OF_MACOS_WITH_VALUE = frozenset(
-    {"-arch", "-isysroot", "-framework", "-install_name", "-compatibility_version", "-current_version", "-undefined"}
-)
+    {
+        "-arch", "-isysroot", "-framework", "-install_name", "-compatibility_version", "-current_version", "-undefined",
+        "-iframework", "-exported_symbols_list", "-unexported_symbols_list", "-multiply_defined",
+    }
+)  # fmt: skip
 _LEFT_OUT = re.compile(
     r"-s|-pipe|-fno-plt|-bundle|-dynamiclib|-flat_namespace|-headerpad_max_install_names|-search_paths_first"
-    r"|-mmacosx-version-min.*|-m(arch|cpu|tune)=native|-l(python\d.*|System)"  # an extension has no need of libpython
+    r"|-mmacosx?-version-min.*|-F.+|-bind_at_load|-single_module|-no-cpp-precomp"
+    r"|-m(arch|cpu|tune)=native|-l(python\d.*|System)"  # an extension has no need of libpython
     r"|--target=.*|-fuse-ld=.*"  # by other names than zig's; and zig has one linker
     r"|-g(\d|gdb\d?|dwarf(-\d)?|split-dwarf|line-tables-only|z.*|pubnames|record-gcc-switches)?"
 )
@@ -58,6 +67,10 @@ _OF_THE_HOST = re.compile(
 _ARM_ARCH = re.compile(r"-march=armv([89])(?:\.(\d))?-a((?:\+[a-z0-9]+)*)")
 _X86_LEVEL = re.compile(r"-march=x86-64(?:-(v\d))?")
 _FOLDER_FOLLOWS = frozenset({"-I", "-L", "-isystem", "-idirafter"})
+_LOADER_PATH = re.compile(r"@(loader_path|executable_path)(?=/|$)")
+_MSVC = re.compile(r"/([DIU])(.*)")
+# What Windows starts: a little less than it takes, for it counts the quotes too.
+_MOST_CHARACTERS = 30_000
 _SHARED_OR_ARCHIVE = re.compile(r"\.(a|so(\.\d[\w.]*)?)$")
 _SOURCES = (".c", ".cc", ".cpp", ".cxx", ".c++", ".C", ".s", ".S", ".m", ".i", ".ii")
 _ONLY_COMPILES = frozenset({"-c", "-E", "-S", "-M", "-MM", "-fsyntax-only"})
@@ -108,11 +121,14 @@ def _expanded(words: Iterable[str]) -> Iterator[str]:
 def _compile(settings: dict[str, Any], tool: str, words: Sequence[str]) -> int:
     """Run zig for a compilation or a link."""
     command = [settings["zig"], tool, "-target", settings["target"], "-fno-sanitize=undefined", "-g0"]
-    kept = list(_kept(words, settings["sysroot"]))
+    if settings["is_windows"]:
+        words = list(_of_unix(words))
+    kept = list(_kept(words, settings["sysroot"], settings["headers"]))
     if not any(word.startswith("-O") for word in kept):
         # Without, zig compiles for debugging: slow, large and with the threads of another glibc.
         command.append("-O2")
     command += [f"-ffile-prefix-map={place}={name}" for place, name in settings["paths"]]
+    command.append("-ffile-reproducible")  # with the target's separator in `__FILE__`
     has_input = any(word.endswith((*_SOURCES, ".o", ".a", ".so", ".obj")) or word == "-" for word in words)
     links = has_input and not _ONLY_COMPILES.intersection(words)
     if links:
@@ -126,25 +142,44 @@ def _compile(settings: dict[str, Any], tool: str, words: Sequence[str]) -> int:
     return _run(settings, command, subject if has_input else None)
 
 
-def _kept(words: Sequence[str], sysroot: dict[str, Any] | None) -> Iterator[str]:
-    """Yield the arguments that are not about this host; what is about its libraries tells of the root file system's."""
+def _of_unix(words: Iterable[str]) -> Iterator[str]:
+    """Yield the arguments without those of Microsoft's compiler, and paths with the separator of all other hosts.
+
+    A `setup.py` that asks which system runs it may give these; on Windows no path begins with a slash.
+    """
+    for word in words:
+        if word.startswith("/"):
+            if match := _MSVC.fullmatch(word):
+                yield f"-{match[1]}{match[2]}"
+        elif word.startswith("-D"):
+            yield word
+        else:
+            yield word.replace("\\", "/")
+
+
+def _kept(words: Sequence[str], sysroot: dict[str, Any] | None, headers: str = "") -> Iterator[str]:
+    """Yield the arguments that are not about this host; what is about its libraries tells of the root file system's.
+
+    `headers` are those of the target's CPython, which take the place of a host's.
+    """
     waiting = list(reversed(words))
     while waiting:
         word = waiting.pop()
         if word in _OF_MACOS_WITH_VALUE:
             waiting[-1:] = []
         elif word == "-rpath":
-            if waiting[-1:] and waiting[-1].startswith("$ORIGIN"):
+            if waiting[-1:] and _rpath(waiting[-1]).startswith("$ORIGIN"):
                 yield word
+                waiting[-1] = _rpath(waiting[-1])
             else:
                 waiting[-1:] = []  # a folder of this host
         elif word in _FOLDER_FOLLOWS and waiting:
-            folder = _folder(waiting.pop(), sysroot)
+            folder = _folder(waiting.pop(), sysroot, headers)
             yield from (word, folder) if folder else ()
         elif _LEFT_OUT.fullmatch(word):
             continue
         elif word[:2] in {"-I", "-L"}:
-            folder = _folder(word[2:], sysroot)
+            folder = _folder(word[2:], sysroot, headers)
             yield from (word[:2] + folder,) if folder else ()
         elif word.startswith("-Wl,"):
             yield from _linker_options(word)
@@ -163,8 +198,14 @@ def _is_of_host(folder: str) -> bool:
     return bool(_OF_THE_HOST.match(folder))
 
 
-def _folder(folder: str, sysroot: dict[str, Any] | None) -> str | None:
+def _rpath(folder: str) -> str:
+    return _LOADER_PATH.sub("$ORIGIN", folder, count=1)
+
+
+def _folder(folder: str, sysroot: dict[str, Any] | None, headers: str) -> str | None:
     """Give a folder of headers or libraries as the compiler may know it; None for one that it may not."""
+    if headers and os.path.isfile(f"{folder}/Python.h"):  # noqa: PTH113
+        return headers
     if not sysroot:
         return None if _is_of_host(folder) else folder
     place = _in_sysroot(folder, sysroot["root"])
@@ -203,8 +244,10 @@ def _linker_options(word: str) -> Iterator[str]:
             equals, value = ",", parts.pop()
         if name in _UNKNOWN_TO_THE_LINKER or (name == "-z" and value.startswith("pack-relative-relocs")):
             continue
-        if name in {"-rpath", "--rpath", "-R"} and not value.startswith("$ORIGIN"):
-            continue  # a folder of this host
+        if name in {"-rpath", "--rpath", "-R"}:
+            value = _rpath(value)
+            if not value.startswith("$ORIGIN"):
+                continue  # a folder of this host
         yield f"-Wl,{'-soname' if name == '-h' else name}{equals}{value}"
 
 
@@ -310,6 +353,8 @@ def _answer_of_postgres(settings: dict[str, Any], words: Sequence[str]) -> int:
 
 
 def _run(settings: dict[str, Any], command: Sequence[str], subject: str | None) -> int:
+    if settings["is_windows"] and sum(map(len, command)) + 3 * len(command) > _MOST_CHARACTERS:
+        command = _through_file(settings, command)
     if subject is None:
         return subprocess.run(command, check=False).returncode
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE)
@@ -318,6 +363,14 @@ def _run(settings: dict[str, Any], command: Sequence[str], subject: str | None) 
     if done.returncode:
         _note(settings, subject, done.stderr.decode("utf-8", "replace").splitlines()[:20])
     return done.returncode
+
+
+def _through_file(settings: dict[str, Any], command: Sequence[str]) -> list[str]:
+    """Put the arguments into a file, from which zig reads them."""
+    place = f"{settings['failures']}-{os.getpid()}.rsp"
+    with open(place, "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.writelines(subprocess.list2cmdline([word]) + "\n" for word in command[2:])
+    return [*command[:2], f"@{place}"]
 
 
 def _note(settings: dict[str, Any], subject: str, lines: Sequence[str]) -> None:
