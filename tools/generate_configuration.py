@@ -93,6 +93,8 @@ def _shape(field: Field) -> dict[str, Any]:
             text: dict[str, Any] = {"type": "string"}
             value = {"anyOf": [text, {"type": "array", "items": _TEXT}]} if "config" in field.key else text
             return {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": value}}
+        case Shape.PAIRS:
+            return {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": {"type": "string"}}
         case Shape.IGNORES:
             table = {
                 "type": "object",
@@ -101,7 +103,7 @@ def _shape(field: Field) -> dict[str, Any]:
                 "additionalProperties": False,
             }
             return {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^[a-z0-9-]+(:.+)?$"}, table]}}
-        case Shape.PATH | Shape.TEXT:
+        case Shape.PATH | Shape.TEXT | Shape.IMAGE:
             return dict(_TEXT)
         case Shape.CHOICE:
             return {"enum": list(field.choices)}

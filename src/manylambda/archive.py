@@ -265,7 +265,7 @@ def write_directory(
         )
         if admit is not None:
             admit(written)
-        _replace_folder(beside, path)
+        replace_folder(beside, path)
     return written
 
 
@@ -319,7 +319,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _replace_folder(beside: Path, path: Path) -> None:
+def replace_folder(beside: Path, path: Path) -> None:
     """Put the folder `beside` in the place of `path`; if that fails, what was at `path` stays."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise PackagingError(

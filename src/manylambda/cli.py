@@ -43,6 +43,10 @@ _METAVARS: Final = {
     "build_constraints": "REQUIREMENT",
     "config_settings": "NAME:KEY=VALUE",
     "build_environment": "NAME:KEY=VALUE",
+    "image_base": "REF",
+    "image_output": "PLACE",
+    "image_environment": "KEY=VALUE",
+    "image_labels": "KEY=VALUE",
     "handler": "MODULE.FUNCTION",
     "jobs": "N",
     "ignore": "RULE[:GLOB]",
@@ -220,7 +224,7 @@ def _trials(settings: Settings, result: BuildResult, console: Console) -> dict[T
             artifact.path, artifact.target, layers=settings.layers, request=request, progress=console
         )
         for artifact in result.artifacts
-        if artifact.written is not None
+        if artifact.written is not None and artifact.path is not None  # what went to a registry is not here
     }
 
 

@@ -34,6 +34,7 @@ def test_lock_plan_build_and_audit_return_values_and_print_nothing(
     arm = result.artifacts[0]
     assert arm.target.architecture is Architecture.ARM64
     assert arm.written is not None
+    assert arm.path is not None
     assert arm.path.read_bytes()[:2] == b"PK"
     assert arm.distributions[0].file == base.name
     report = audit(arm.path, arm.target)

@@ -23,6 +23,8 @@ class Shape(Enum):
     IGNORES = "list of rules, each with what it is about and why"
     REQUIREMENTS = "list of requirements"
     TABLES = "table of distributions, each with a table of text"
+    PAIRS = "table of text"
+    IMAGE = "image"
     PATH = "path"
     TEXT = "text"
     CHOICE = "one word"
@@ -42,6 +44,7 @@ class Shape(Enum):
             Shape.IGNORES,
             Shape.REQUIREMENTS,
             Shape.TABLES,
+            Shape.PAIRS,
         }
 
 
@@ -87,7 +90,8 @@ FIELDS: Final = (
     ),
     Field(
         key="kind", attribute="kind", flag="--kind", shape=Shape.CHOICE, default='"zip"',
-        choices=("zip", "layer", "dir"), summary="A function's zip, a layer with its dependencies, or a folder",
+        choices=("zip", "layer", "dir", "image"),
+        summary="A function's zip, a layer with its dependencies, a folder, or a container image",
         example='"layer"',
     ),
     Field(
@@ -189,6 +193,37 @@ FIELDS: Final = (
         key="sdist.download-python", attribute="download_python", flag="--download-python", shape=Shape.SWITCH,
         default="false", summary="Let uv download the target's CPython where compiling needs one and there is none",
         example="true",
+    ),
+    Field(
+        key="image.base", attribute="image_base", flag="--base", shape=Shape.IMAGE,
+        default="Lambda's base image of the runtime",
+        summary="The image that a container image is made from: a reference, `oci:FOLDER` or `docker:FILE`",
+        example='"public.ecr.aws/lambda/python:3.13-arm64"',
+    ),
+    Field(
+        key="image.output", attribute="image_output", flag="--image-output", shape=Shape.IMAGE,
+        default="`oci:`, a folder in the output",
+        summary="Where a container image goes: `oci:FOLDER`, `docker:FILE.tar` or `registry:REFERENCE`; `{target}` "
+        "stands for the target",
+        example='"registry:123456789012.dkr.ecr.eu-central-1.amazonaws.com/orders-api:1.4"',
+    ),
+    Field(
+        key="image.environment", attribute="image_environment", flag="--env", shape=Shape.PAIRS, default="{}",
+        summary="Environment variables of a container image; as a flag `KEY=VALUE`", example='{ LOG_LEVEL = "info" }',
+    ),
+    Field(
+        key="image.labels", attribute="image_labels", flag="--label", shape=Shape.PAIRS, default="{}",
+        summary="Labels of a container image; as a flag `KEY=VALUE`",
+        example='{ "org.opencontainers.image.source" = "https://github.com/me/orders-api" }',
+    ),
+    Field(
+        key="image.split-layers", attribute="split_layers", flag="--split-layers", shape=Shape.SWITCH, default="false",
+        summary="Give each large distribution an image layer of its own", example="true",
+    ),
+    Field(
+        key="image.manifest", attribute="image_manifest", flag="--manifest", shape=Shape.CHOICE, default='"oci"',
+        choices=("oci", "docker"), summary="The format of a container image: OCI's, or Docker's version 2, schema 2",
+        example='"docker"',
     ),
     Field(
         key="allow-linux-wheels", attribute="allow_linux_wheels", flag="--allow-linux-wheels", shape=Shape.SWITCH,

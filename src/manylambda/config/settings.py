@@ -21,6 +21,7 @@ from manylambda.config.values import (
     kind,
     meant,
     nearest,
+    pairs_from_text,
     source_from_text,
     tables_from_text,
 )
@@ -28,9 +29,10 @@ from manylambda.errors import RequestError
 from manylambda.sources import FileRules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.audits.findings import Ignore
+    from manylambda.image.places import ImagePlace
     from manylambda.locks.model import ResolveOptions
     from manylambda.locks.settings import IndexSettings
     from manylambda.sdists.model import BuildSettings
@@ -53,7 +55,7 @@ class Settings:
     """At least one, without duplicates, in the order given."""
     name: str
     output: Path
-    kind: Literal["zip", "layer", "dir"] = "zip"
+    kind: Literal["zip", "layer", "dir", "image"] = "zip"
     requirements: tuple[Path, ...] = ()
     """`Path("-")` is standard input."""
     lock: Path | None = None
@@ -79,6 +81,14 @@ class Settings:
     build_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By normalised name of a distribution."""
     download_python: bool = False
+    image_base: ImagePlace | None = None
+    """None for Lambda's own."""
+    image_output: ImagePlace | None = None
+    """None for a layout in `output`."""
+    image_environment: Mapping[str, str] = field(default_factory=dict)
+    image_labels: Mapping[str, str] = field(default_factory=dict)
+    split_layers: bool = False
+    image_manifest: Literal["oci", "docker"] = "oci"
     allow_linux_wheels: bool = False
     handler: str | None = None
     audit: bool = True
@@ -247,10 +257,17 @@ def _settings(folder: Path, document: Mapping[str, Any], file: Path | None, give
             sources=given.pop("files_sources", None),
             is_package=package,
             output=output,
+            images=_written_in(given.get("image_output"), given.get("targets", ())),
             name=name,
         ),
         **given,
     )
+
+
+def _written_in(place: ImagePlace | None, targets: Sequence[Target]) -> tuple[Path, ...]:
+    """Return where images are written that are not to be part of the next one."""
+    paths = [place.of(target).path for target in targets] if place is not None else []
+    return tuple(path for path in paths if path is not None)
 
 
 def _default_name(folder: Path, document: Mapping[str, Any]) -> str:
@@ -368,6 +385,8 @@ def _from_flags(flags: Mapping[str, object], reader: Reader) -> Iterator[tuple[s
         if isinstance(value, (list, tuple)):
             if found.shape is Shape.TABLES:
                 value = tables_from_text(value)  # noqa: PLW2901
+            elif found.shape is Shape.PAIRS:
+                value = pairs_from_text(value)  # noqa: PLW2901
             else:
                 value = [source_from_text(one) if found.shape is Shape.SOURCES else as_text(one) for one in value]  # noqa: PLW2901
         elif not isinstance(value, (bool, int, dict)):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from manylambda.audits.findings import Ignore
     from manylambda.config.fields import Field
+    from manylambda.image.places import ImagePlace
 
 
 def as_text(value: object) -> Any:
@@ -33,6 +34,8 @@ def from_text(found: Field, text: Any, *, is_flag: bool = False) -> object:
             return [word for word in re.split(r"[,\s]+", text) if word]
         case Shape.TABLES:
             return tables_from_text([text] if is_flag else [part.strip() for part in text.split(",") if part.strip()])
+        case Shape.PAIRS:
+            return pairs_from_text([text] if is_flag else [part.strip() for part in text.split(",") if part.strip()])
         case Shape.PATHS | Shape.GLOBS | Shape.IGNORES | Shape.REQUIREMENTS:
             return [text] if is_flag else [part.strip() for part in text.split(",") if part.strip()]
         case Shape.SOURCES:
@@ -70,6 +73,17 @@ def tables_from_text(texts: Sequence[Any]) -> object:
         own, key = read.setdefault(match[1].strip(), {}), match[2].strip()
         known = own.get(key)
         own[key] = match[3] if known is None else [*([known] if isinstance(known, str) else known), match[3]]
+    return read
+
+
+def pairs_from_text(texts: Sequence[Any]) -> object:
+    """Read `KEY=VALUE`; give back what cannot be read."""
+    read: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
+        if not key.strip() or not equals:
+            return text
+        read[key.strip()] = value
     return read
 
 
@@ -149,6 +163,10 @@ class Reader:
                 return self._list(value, label, _requirement)
             case Shape.TABLES:
                 return self._tables(value, found, label)
+            case Shape.PAIRS:
+                return self._pairs(value, found, label)
+            case Shape.IMAGE:
+                return self._image(value, label(), is_output=found.attribute == "image_output")
             case Shape.PATH:
                 return self._path(value, label())
             case Shape.TEXT:
@@ -197,6 +215,39 @@ class Reader:
         if not isinstance(value, str):
             raise _Wrong(f"{label} must be text{' or a list of text' if has_lists else ''}, not {kind(value)}")
         return value
+
+    @staticmethod
+    def _pairs(value: object, found: Field, label: Place) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise _Wrong(
+                f"{label()} must be a table of text, not {kind(value)}",
+                f"as a flag and a variable it is `KEY=VALUE`; in a file `{found.example}`",
+            )
+        for key, one in value.items():
+            if not isinstance(one, str):
+                raise _Wrong(f"{label(f'.{key}')} must be text, not {kind(one)}")
+            if not key or "=" in key or "\0" in key + one:
+                raise _Wrong(f"{label(f'.{key}')} is no name of a variable or label: `{key}`")
+        return dict(value)
+
+    def _image(self, value: object, label: str, *, is_output: bool) -> ImagePlace:
+        from manylambda.image.places import ImagePlace
+        from manylambda.image.reference import Reference
+
+        if isinstance(value, ImagePlace):
+            return value
+        text = _text(value, label)
+        form, _, rest = text.partition(":")
+        if form in {"oci", "docker"} and rest:
+            return ImagePlace("oci" if form == "oci" else "docker", self._path(rest, label), None)
+        if is_output and form != "registry":
+            raise _Wrong(f"{label} is no place for an image: `{text}`", "write `oci:`, `docker:` or `registry:` before")
+        reference = rest if form == "registry" else text
+        try:
+            Reference.parse(reference.replace("{target}", "python3.13-arm64") if is_output else reference)
+        except RequestError as error:
+            raise _Wrong(f"{label}: {error.message}", error.hint) from error
+        return ImagePlace("registry", None, reference)
 
     def _path(self, value: object, label: str) -> Path:
         text = _text(value, label)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import RequestError, UnsafeArchive
@@ -65,6 +66,8 @@ class Image(NamedTuple):
     """Whether attestations lie beside it."""
     is_docker_save: bool
     """Whether `docker load` reads the file: then its layers get their final compression only when it is pushed."""
+    document: Mapping[str, Any] = MappingProxyType({})
+    """The whole of its configuration, as it is."""
 
 
 class _Descriptor(NamedTuple):
@@ -174,6 +177,7 @@ def _image(store: Store, manifest: Mapping[str, Any]) -> Image | None:
         in_index=False,
         has_attestation=False,
         is_docker_save=False,
+        document=document,
     )
 
 
@@ -208,6 +212,7 @@ def _saved_images(store: Store) -> Iterator[Image]:
             in_index=False,
             has_attestation=False,
             is_docker_save=True,
+            document=document,
         )
 
 

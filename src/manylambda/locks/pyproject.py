@@ -39,6 +39,11 @@ class Pyproject:
         return None if name is None else canonicalize_name(name)
 
     @property
+    def version(self) -> str | None:
+        """The project's version as written; None where only a build tells it."""
+        return self._project.text("version") or self.poetry.text("version")
+
+    @property
     def requires_python(self) -> str | None:
         """The specifier as written."""
         return self._project.text("requires-python")

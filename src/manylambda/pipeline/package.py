@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
+    from manylambda.pipeline.image import WrittenImage
     from manylambda.progress import Progress
     from manylambda.sdists import Fallback
     from manylambda.target import Target
@@ -49,9 +50,10 @@ class Artifact:
     """A package for one target."""
 
     target: Target
-    kind: Literal["zip", "layer", "dir"]
-    path: Path
-    written: archive.Written | None
+    kind: Literal["zip", "layer", "dir", "image"]
+    path: Path | None
+    """None for an image that went to a registry."""
+    written: archive.Written | WrittenImage | None
     """None when the audit refused the package: then nothing was written."""
     distributions: tuple[ShippedDistribution, ...]
     report: audits.Report
@@ -85,22 +87,22 @@ class Packer:
     ) -> None:
         """`files` are the project's own; `fallbacks` tell, by their hash, of wheels built without a compiled part."""
         self._fallbacks = fallbacks
-        self._cache = cache
-        self._settings = settings
+        self.cache = cache
+        self.settings = settings
         self._source = source
         self._house = house
         self._files = files
-        self._progress = progress
+        self.progress = progress
 
     def lay_out(self, selection: Selection, stored: Sequence[StoredWheel]) -> Contents:
         """Put together what the package of one target is to hold, from its wheels in the order of their names."""
-        settings, target = self._settings, selection.target
+        settings, target = self.settings, selection.target
         stored = self._kept(target, stored)
         confirmed = _Background(lambda: self._house.confirm(stored))
         interpreter = f"/var/lang/bin/python{target.python[0]}.{target.python[1]}"
         for wheel in stored:
             for path in left_out(wheel.inventory, scripts=settings.scripts):
-                self._progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
+                self.progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
         trees = [package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored]
         tree, collisions = overlay((self._files, *trees))
         prefix = self._prefix(target)
@@ -108,7 +110,11 @@ class Packer:
 
     def make(self, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
         """Write the package of one target, unless the audit refuses it."""
-        settings, target = self._settings, selection.target
+        if self.settings.kind == "image":
+            from manylambda.pipeline.image import make_image
+
+            return make_image(self, selection, stored)
+        settings, target = self.settings, selection.target
         contents = self.lay_out(selection, stored)
         tree, stored = contents.tree, contents.stored
         place, kind = self._place(target), settings.kind
@@ -140,9 +146,13 @@ class Packer:
             kind=kind,
             path=place,
             written=written,
-            distributions=tuple(map(_shipped, stored)),
+            distributions=tuple(map(shipped, stored)),
             report=report,
         )
+
+    def identities(self, stored: Sequence[StoredWheel]) -> Mapping[Path, str]:
+        """Return the sha256 of the files that the spans of a tree lie in."""
+        return self._house.identities(stored)
 
     def _write(
         self,
@@ -154,10 +164,10 @@ class Packer:
         admit: Callable[[archive.Written], None],
     ) -> archive.Written:
         """Write the package, unless what lies in its place is already the same to the byte."""
-        if self._settings.kind == "dir":
-            return archive.write_directory(tree, place, progress=self._progress, label=label, admit=admit)
+        if self.settings.kind == "dir":
+            return archive.write_directory(tree, place, progress=self.progress, label=label, admit=admit)
         fingerprint = archive.fingerprint(tree, self._house.identities(stored))
-        facts = self._cache.read_facts(_ARCHIVE, _ARCHIVE_VERSION, fingerprint.key)
+        facts = self.cache.read_facts(_ARCHIVE, _ARCHIVE_VERSION, fingerprint.key)
         known: archive.Known | None = None
         if isinstance(facts, dict):
             known = archive.Known(facts["sha256"], facts["size"], fingerprint.checksums)
@@ -167,16 +177,16 @@ class Packer:
             )
             admit(written)
             return written
-        written = archive.write_zip(tree, place, progress=self._progress, label=label, admit=admit, known=known)
+        written = archive.write_zip(tree, place, progress=self.progress, label=label, admit=admit, known=known)
         if known is None or (known.sha256, known.size) != (written.sha256, written.size):
-            self._cache.write_facts(
+            self.cache.write_facts(
                 _ARCHIVE, _ARCHIVE_VERSION, fingerprint.key, {"sha256": written.sha256, "size": written.size}
             )
         return written
 
     def subject(self, contents: Contents, zipped_size: int | None) -> audits.Subject:
         """Return what the rules look at, with what is known of the wheels; nothing is read from them again."""
-        settings, tree, stored = self._settings, contents.tree, contents.stored
+        settings, tree, stored = self.settings, contents.tree, contents.stored
         target = contents.selection.target
         if not settings.audit:
             return audits.Subject(tree, target, kind=settings.kind, facts={}, distributions=())
@@ -217,26 +227,26 @@ class Packer:
 
     def advised(self, report: audits.Report, subject: audits.Subject, contents: Contents) -> audits.Report:
         """Let the project's indexes say which releases would run; see `pipeline.advice`."""
-        if self._settings.offline:
+        if self.settings.offline:
             return report
         from manylambda.pipeline import advice, dependencies
 
         def ask() -> advice.Asked:
-            return advice.of_selection(contents.selection, dependencies.index_settings(self._source, self._settings))
+            return advice.of_selection(contents.selection, dependencies.index_settings(self._source, self.settings))
 
-        return advice.advise(report, subject, ask, self._progress)
+        return advice.advise(report, subject, ask, self.progress)
 
     def _prefix(self, target: Target) -> str:
         """Return where in the package distributions lie, with its `/`."""
-        if self._settings.kind != "layer":
+        if self.settings.kind != "layer":
             return ""
-        if self._settings.layer_layout == "python":
+        if self.settings.layer_layout == "python":
             return "python/"
         return f"python/lib/python{target.python[0]}.{target.python[1]}/site-packages/"
 
     def _kept(self, target: Target, stored: Sequence[StoredWheel]) -> Sequence[StoredWheel]:
         """Leave out what the user excludes and, when asked, what the runtime has."""
-        settings = self._settings
+        settings = self.settings
         if not settings.exclude and not settings.exclude_provided:
             return stored
         from manylambda.locks.roots import direct_requirements
@@ -248,15 +258,15 @@ class Packer:
         if settings.exclude_provided:
             provided, stay = needs.provided(target.preinstalled, target.runtime, besides={one.name for one in dropped})
             for line in stay:
-                self._progress.info(f"{target}: {line}")
+                self.progress.info(f"{target}: {line}")
             dropped += provided
         for one in sorted(dropped, key=lambda one: one.name):
-            self._progress.info(f"{target}: `{one.name}` is left out: {one.reason}")
+            self.progress.info(f"{target}: `{one.name}` is left out: {one.reason}")
         gone = {one.name for one in dropped}
         return [wheel for wheel in stored if wheel.inventory.name not in gone]
 
     def _place(self, target: Target) -> Path:
-        settings = self._settings
+        settings = self.settings
         stem = f"{settings.name}-layer-{target}" if settings.kind == "layer" else f"{settings.name}-{target}"
         return settings.output / (stem if settings.kind == "dir" else f"{stem}.zip")
 
@@ -293,7 +303,8 @@ def native_facts(inventory: Inventory) -> dict[str, object]:
     return {path: elf.to_json(native) for path, native in audits.native_facts(tree).items()}
 
 
-def _shipped(stored: StoredWheel) -> ShippedDistribution:
+def shipped(stored: StoredWheel) -> ShippedDistribution:
+    """Return what is told of a distribution."""
     inventory = stored.inventory
     return ShippedDistribution(
         name=inventory.name,

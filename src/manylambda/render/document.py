@@ -31,10 +31,18 @@ def _artifact(artifact: Artifact, tried: TrialResult | None) -> dict[str, Any]:
 
         return {**_artifact(artifact, None), "trial": trial.document(tried)}
     written = artifact.written
+    if artifact.kind == "image":
+        from manylambda.render import image
+
+        return {**_package(artifact), "image": image.document(artifact)}
+    return _package(artifact)
+
+
+def _package(artifact: Artifact) -> dict[str, Any]:
     return {
         "target": str(artifact.target),
         "kind": artifact.kind,
-        "path": str(artifact.path) if written else None,
+        "path": str(artifact.path) if written and artifact.path else None,
         "sha256": written.sha256 if written else None,
         "code_sha256": written.code_sha256 if written else None,
         "size": written.size if written else None,

@@ -42,6 +42,10 @@ def _artifact(artifact: Artifact, look: Look) -> str:
             f"{artifact.target}: not written, because of the errors above (`--no-audit` writes it all the same)"
         )
     else:
+    elif artifact.kind == "image":
+        from manylambda.render import image
+
+        parts.append(image.text(artifact))
         what = {"zip": "zip", "layer": "layer", "dir": "folder"}[artifact.kind]
         size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
         parts.append(

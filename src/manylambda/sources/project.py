@@ -70,6 +70,8 @@ class FileRules:
     """The project is shipped as a wheel: only what `sources` and `include` name is taken as files too."""
     output: Path | None = None
     """Where packages are written: never part of one."""
+    images: tuple[Path, ...] = ()
+    """Where container images are written: likewise."""
     name: str | None = None
     """The first part of the names of packages: those of earlier builds are never part of one."""
 
@@ -180,7 +182,8 @@ class _Reader:
     def __init__(self, project: Path, rules: FileRules) -> None:
         self._project = os.path.realpath(project)
         self._rules = rules
-        self._output = None if rules.output is None else os.path.realpath(rules.output)
+        written = rules.images if rules.output is None else (rules.output, *rules.images)
+        self._written = frozenset(os.path.realpath(path) for path in written)
         name = rules.name
         self._artifacts = () if name is None else (f"{name}-python3.", f"{name}-layer-python3.")
         self._include = Rules.from_lines(rules.include, "include")
@@ -322,7 +325,7 @@ class _Reader:
             self._leave_out(seen.told, f"excluded by `{pattern.text}`")
             return True
         # Packages of earlier builds may also lie where this one does not write.
-        if seen.entry.path == self._output or (self._artifacts and seen.name.startswith(self._artifacts)):
+        if seen.entry.path in self._written or (self._artifacts and seen.name.startswith(self._artifacts)):
             self._leave_out(seen.told, "output of this tool")
             return True
         return False

@@ -1,0 +1,393 @@
+"""A container image for one target: a base, its dependencies, its code; written where it is wanted, by no daemon."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from manylambda import archive, audits, rules
+from manylambda.errors import RequestError
+from manylambda.image import FileSystem, Scratch
+from manylambda.image import base as bases
+from manylambda.image.assemble import AddedLayer, Start, assemble
+from manylambda.image.layer_writer import layer
+from manylambda.image.places import ImagePlace
+from manylambda.image.pull import pull, resolve
+from manylambda.image.reference import Reference
+from manylambda.image.saving import is_layout_of, write_docker_archive, write_layout
+from manylambda.pipeline.package import Artifact, shipped
+from manylambda.sources.project import ORIGIN
+from manylambda.tree import PackageTree
+from manylambda.trial.engines.container import default_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from manylambda.config import Settings
+    from manylambda.image import Image, Store
+    from manylambda.image.assembled import Assembled
+    from manylambda.image.base import Base
+    from manylambda.locks.model import Selection
+    from manylambda.pipeline.package import Contents, Packer
+    from manylambda.target import Target
+    from manylambda.wheels.wheelhouse import StoredWheel
+
+_TASK: Final = "/var/task"
+_TASK_VARIABLE: Final = "LAMBDA_TASK_ROOT"
+_CLIENT: Final = "awslambdaric"
+_LAMBDA_ENTRY: Final = "/lambda-entrypoint.sh"
+_BOOTSTRAP: Final = "/var/runtime/bootstrap"
+_BINARIES: Final = ("/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin")
+_LARGE: Final = 5 << 20
+"""Bytes, uncompressed, from which a distribution has a layer of its own where layers are split."""
+_MOST_LAYERS: Final = 40
+"""Besides the base's: Docker's storage takes 127, and manifests are to stay small."""
+_LABEL: Final = "org.opencontainers.image."
+_FACTS: Final = "image-base"
+_FACTS_VERSION: Final = 1
+
+# Targets are made in parallel, and two may share a base.
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLayer:
+    """One layer of an image that was made."""
+
+    digest: str
+    diff_id: str
+    size: int
+    """Bytes, compressed."""
+    content: str
+    """What it holds: `base`, `dependencies`, `code`, or the name of a distribution."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenImage:
+    """An image that was written, and what it is made of."""
+
+    path: Path | None
+    """The layout's folder or the file; None for a registry."""
+    place: str
+    """`oci:FOLDER`, `docker:FILE`, or `registry:` and the reference with its digest."""
+    digest: str
+    """Of the manifest: what a registry knows the image by."""
+    media_type: str
+    size: int
+    """Bytes of the layers and the configuration, compressed."""
+    unzipped_size: int
+    """Bytes of the files below `/var/task`."""
+    files: int
+    base: str
+    """With its digest, where it has one."""
+    base_digest: str | None
+    layers: tuple[ImageLayer, ...]
+    entry_point: tuple[str, ...]
+    command: tuple[str, ...]
+    uploaded: int | None
+    """Bytes sent to a registry; None where it was written to this machine."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the manifest, in hexadecimal digits."""
+        return self.digest.partition(":")[2]
+
+    @property
+    def code_sha256(self) -> None:
+        """Lambda's `CodeSha256` of an image is the digest of what is in its registry; it is not told here."""
+        return
+
+
+def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
+    """Write the image of one target, unless the audit refuses what would be in `/var/task`."""
+    settings, target = packer.settings, selection.target
+    place = _place(settings, target)
+    contents = packer.lay_out(selection, stored)
+    subject = packer.subject(contents, None)
+    report = audits.check(subject, rules.ALL if settings.audit else (), ignore=settings.ignore)
+    contents.confirm()
+    written: WrittenImage | None = None
+    if settings.audit and report.has_errors:
+        report = packer.advised(report, subject, contents)
+    else:
+        written = _Maker(packer, contents, place).make()
+    return Artifact(
+        target=target,
+        kind="image",
+        path=place.path,
+        written=written,
+        distributions=tuple(map(shipped, contents.stored)),
+        report=report,
+    )
+
+
+def _place(settings: Settings, target: Target) -> ImagePlace:
+    place = settings.image_output
+    if place is None:
+        return ImagePlace("oci", settings.output / f"{settings.name}-{target}-image", None)
+    if len(settings.targets) > 1 and not place.is_per_target:
+        raise RequestError(
+            f"`{place}` is a place for one image, and there are {len(settings.targets)} targets: an index of several "
+            "is nothing that a function can be made from",
+            hint="put `{target}` where they differ, or build each on its own",
+        )
+    return place.of(target)
+
+
+class _Maker:
+    def __init__(self, packer: Packer, contents: Contents, place: ImagePlace) -> None:
+        self._packer = packer
+        self._settings = packer.settings
+        self._cache = packer.cache
+        self._progress = packer.progress
+        self._contents = contents
+        self._target = contents.selection.target
+        self._place = place
+
+    def make(self) -> WrittenImage:
+        settings = self._settings
+        with _ONE_AT_A_TIME:
+            base = self._base()
+        start = self._start(base)
+        layers = list(self._layers())
+        image = assemble(
+            base.image,
+            [added for _, added in layers],
+            start,
+            labels=self._labels(base.image),
+            manifest=settings.image_manifest,
+            cache=self._cache,
+        )
+        reference, uploaded = self._write(image)
+        told = ["base"] * len(base.image.layers) + [content for content, _ in layers]
+        config = base.config
+        return WrittenImage(
+            path=self._place.path,
+            place=reference,
+            digest=image.digest,
+            media_type=image.media_type,
+            size=image.size,
+            unzipped_size=self._contents.tree.size,
+            files=len(self._contents.tree),
+            base=base.told,
+            base_digest=base.image.digest,
+            layers=tuple(
+                ImageLayer(digest=part.digest, diff_id=part.diff_id or "", size=part.size, content=content)
+                for part, content in zip(image.layers, told, strict=True)
+            ),
+            entry_point=start.entry_point if start.entry_point is not None else _words(config.get("Entrypoint")),
+            command=start.command,
+            uploaded=uploaded,
+        )
+
+    # The base
+
+    def _base(self) -> _Found:
+        place, architecture = self._settings.image_base, self._target.architecture.oci
+        if place is not None and place.path is not None:
+            image, store, read, scratch = bases.of_file(place.path, architecture, self._cache)
+            return _Found(image, str(place), is_ours=False, look=lambda: self._seen(image, store, read, scratch))
+        reference = Reference.parse((place and place.reference) or default_reference(self._target))
+        options: dict[str, Any] = {
+            "cache": self._cache,
+            "offline": self._settings.offline,
+            "progress": self._progress,
+        }
+        # Layers that a registry has need not come here on their way to another, or to the same.
+        pulled = None if self._place.form == "registry" else pull(reference, architecture, **options)
+        resolved = resolve(reference, architecture, **options) if pulled is None else pulled.resolved
+        image = bases.of_registry(resolved, self._cache, pulled)
+
+        def look() -> _Seen:
+            from manylambda.image import choose, read_images
+
+            whole = pulled or pull(reference.pinned(resolved.reference.digest or ""), architecture, **options)
+            return self._seen(image, whole, choose(read_images(whole), architecture, whole.name), Scratch())
+
+        return _Found(image, str(image.reference), is_ours=place is None, look=look)
+
+    def _seen(self, base: Base, store: Store, image: Image, scratch: Scratch) -> _Seen:
+        """Look for what starts handlers; what was found in an image is kept by its layers."""
+        key = f"{self._target.runtime} {' '.join(part.diff_id or '' for part in base.layers)}"
+        known = self._cache.read_facts(_FACTS, _FACTS_VERSION, key)
+        if isinstance(known, dict):
+            return _Seen(known["python"], known["bootstrap"])
+        system = FileSystem(store, image.layers, scratch, ())
+        name = "python{}.{}".format(*self._target.python)
+        found = (system.find(f"{folder}/{name}") for folder in _BINARIES)
+        # Where a link leads: Lambda takes none as an entry point.
+        python = next((path for path, node in filter(None, found) if node.kind == "file" and node.mode & 0o111), None)
+        seen = _Seen(python, system.find(_BOOTSTRAP) is not None)
+        self._cache.write_facts(_FACTS, _FACTS_VERSION, key, {"python": seen.python, "bootstrap": seen.has_bootstrap})
+        return seen
+
+    # How it starts
+
+    def _start(self, base: _Found) -> Start:
+        settings = self._settings
+        command = (settings.handler,) if settings.handler is not None else ()
+        if settings.handler is None:
+            self._progress.warning(
+                "the image names no handler: give one by `--handler app.lambda_handler`, or name it as CMD in the "
+                "function's image configuration"
+            )
+        known = base.environment
+        environment = dict(settings.image_environment)
+        if _TASK_VARIABLE not in known:
+            environment.setdefault(_TASK_VARIABLE, _TASK)
+        return Start(self._entry_point(base), command, _TASK, dict(sorted(environment.items())))
+
+    def _entry_point(self, base: _Found) -> tuple[str, ...] | None:
+        """Return what starts handlers; None where the base's own entry point does."""
+        own = _words(base.config.get("Entrypoint"))
+        name = base.image.name
+        if any(_CLIENT in word for word in own):
+            return None
+        is_lambda = own[-1:] == (_LAMBDA_ENTRY,)
+        # That of `provided` is called the same, and starts a runtime that the image is still to get.
+        if is_lambda and (base.is_ours or (self._place.form == "registry" and "provided" not in name)):
+            return None
+        seen = base.look()
+        wanted = "python{}.{}".format(*self._target.python)
+        if seen.python is None:
+            raise RequestError(
+                f"`{name}` has no `{wanted}` where base images have it: {', '.join(f'`{one}`' for one in _BINARIES)}",
+                hint=f"start from `{self._target.image}`, or from an image with `{wanted}` there",
+            )
+        if is_lambda and seen.has_bootstrap:
+            return None
+        if own and not is_lambda:
+            self._progress.warning(
+                f"the entry point of `{name}` is kept, and not known to start handlers: `{' '.join(own)[:200]}`"
+            )
+            return None
+        if not any(one.inventory.name == _CLIENT for one in self._contents.stored):
+            raise RequestError(
+                f"`{name}` has nothing that starts handlers, and `{_CLIENT}` is not among the distributions",
+                hint=f"add `{_CLIENT}` to the project's dependencies, or start from `{self._target.image}`",
+            )
+        self._progress.info(f"{self._target}: `{name}` starts no handlers: `{seen.python} -m {_CLIENT}` does")
+        return (seen.python, "-m", _CLIENT)
+
+    # What is in it
+
+    def _layers(self) -> Iterator[tuple[str, AddedLayer]]:
+        """Yield what is put on the base, that which changes least first, with what it holds."""
+        identities = self._packer.identities(self._contents.stored)
+        for content, told, tree in self._parts():
+            part = layer(
+                tree,
+                _TASK.lstrip("/"),
+                identities,
+                cache=self._cache,
+                progress=self._progress,
+                label=f"{self._target} {content}",
+            )
+            yield content, AddedLayer(part, f"COPY {told} {_TASK}")
+
+    def _parts(self) -> Iterator[tuple[str, str, PackageTree]]:
+        own = {ORIGIN, *(package.name for package in self._contents.selection.local)}
+        trees: dict[str, list[Any]] = {}
+        for entry in self._contents.tree:
+            trees.setdefault("code" if entry.origin in own else entry.origin, []).append(entry)
+        code = trees.pop("code", [])
+        sizes = {name: sum(entry.content.size for entry in entries) for name, entries in trees.items()}
+        large = sorted((name for name in sizes if sizes[name] >= _LARGE), key=lambda name: (-sizes[name], name))
+        alone = sorted(large[: _MOST_LAYERS - 2]) if self._settings.split_layers else []
+        for name in alone:
+            yield name, f"distribution {name}", PackageTree(trees.pop(name))
+        if trees:
+            rest = [entry for entries in trees.values() for entry in entries]
+            yield "dependencies", "dependencies", PackageTree(rest)
+        if code:
+            yield "code", "code", PackageTree(code)
+
+    def _labels(self, base: Base) -> Mapping[str, str]:
+        labels = {f"{_LABEL}title": self._settings.name}
+        if base.reference is not None:  # what a file is called says nothing, and would decide the digest
+            labels[f"{_LABEL}base.name"] = base.name
+        if base.digest is not None:
+            labels[f"{_LABEL}base.digest"] = base.digest
+        if (version := self._version()) is not None:
+            labels[f"{_LABEL}version"] = version
+        return {**labels, **self._settings.image_labels}
+
+    def _version(self) -> str | None:
+        project = self._settings.project
+        own = {package.name for package in self._contents.selection.local if package.directory == project}
+        for one in self._contents.stored:
+            if one.inventory.name in own:
+                return one.inventory.version
+        if not (project / "pyproject.toml").is_file():
+            return None
+        from manylambda.locks.pyproject import Pyproject
+
+        return Pyproject.load(project).version
+
+    # Where it goes
+
+    def _write(self, image: Assembled) -> tuple[str, int | None]:
+        """Write the image; return where it is, and how many bytes a registry was sent."""
+        place, name = self._place, str(self._target)
+        if place.reference is not None:
+            from manylambda.image.push import push
+
+            pushed = push(image, Reference.parse(place.reference), cache=self._cache, progress=self._progress)
+            return f"registry:{pushed.reference}", pushed.uploaded
+        path = place.path
+        assert path is not None
+        if place.form == "docker":
+            tag = f"{_repository(self._settings.name)}:{name}"
+            with archive.staged(path) as beside:
+                write_docker_archive(image, beside, tag)
+                beside.replace(path)
+        elif not is_layout_of(image, path, name):
+            if path.is_dir() and any(path.iterdir()) and not (path / "oci-layout").is_file():
+                raise RequestError(
+                    f"`{path}` is a folder with something else in it", hint="name one that is not there, or a layout"
+                )
+            with archive.staged(path) as beside:
+                write_layout(image, beside, name)
+                archive.replace_folder(beside, path)
+        return str(place), None
+
+
+class _Seen(NamedTuple):
+    """What the file system of a base has."""
+
+    python: str | None
+    """The target's interpreter, links followed."""
+    has_bootstrap: bool
+
+
+class _Found:
+    """A base, and how to look into it."""
+
+    def __init__(self, image: Base, told: str, *, is_ours: bool, look: Callable[[], _Seen]) -> None:
+        self.image = image
+        self.told = told
+        self.is_ours = is_ours
+        self.look = look
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """How a container of it starts."""
+        found = self.image.document.get("config")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Its variables."""
+        return dict(line.partition("=")[::2] for line in _words(self.config.get("Env")))
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
+
+
+def _repository(name: str) -> str:
+    """Return a name as images have it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "function"
