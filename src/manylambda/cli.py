@@ -64,6 +64,12 @@ _COMPILING: Final = frozenset(
 _RESOLVING: Final = frozenset(
     {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline", *_COMPILING}
 )
+_INIT_FLAGS: Final = frozenset(
+    {
+        *_RESOLVING, "name", "handler", "exclude", "exclude_provided", "files_sources", "files_include",
+        "files_exclude", "files_executable", "image_base",
+    }
+)  # fmt: skip
 _WHEEL_FLAGS: Final = frozenset(
     {"targets", "output", "audit", "fail_on", "ignore", "allow_linux_wheels", "offline", *_COMPILING}
 )
@@ -372,6 +378,17 @@ def _wheel(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     return text.wheel(result, _look(options)), status
 
 
+def _init(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from pathlib import Path
+
+    from manylambda.pipeline.docker import Request, init_docker
+    from manylambda.render import document, text
+
+    request = Request(Path(options.folder) if options.folder else None, options.force)
+    result = init_docker(_settings(options), request, progress=console)
+    return _json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0
+
+
 def _push(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.push import push
     from manylambda.render import push as render
@@ -457,6 +474,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise RequestError("the working folder does not exist any more", hint="change to another one") from error
 
     taken = {"run", "command", "project", "format", "verbose", "quiet", "upgrade", "wanted", "from_source"}
+    taken |= {"recipe", "folder", "force"}
     flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in taken}
     return config.load(Path(options.project), os.environ, flags)
 
@@ -489,6 +507,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         ("wheel", "make a wheel for each target, from source where there is none", _wheel, _wheel_options),
         ("push", "bring an image to a registry, without a daemon", _push, _push_options),
         ("lock", "write one pylock.toml with hashes for all targets", _lock, _lock_options),
+        ("init", "write a Dockerfile that installs what the lock gives a target", _init, _init_options),
         ("plan", "show what would be shipped, per target, and why", _plan, _plan_options),
         ("explain", "show a rule's page, or the cause of a pasted error", _explain, _explain_options),
         ("targets", "show the runtimes table", _targets, _targets_options),
@@ -566,6 +585,13 @@ def _push_options(parser: argparse.ArgumentParser) -> None:
 def _lock_options(parser: argparse.ArgumentParser) -> None:
     _project_options(parser, only={*_RESOLVING, "lock_output"})
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
+
+
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", choices=("docker",), help="what is written")
+    _project_options(parser, only=_INIT_FLAGS)
+    parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:

@@ -41,18 +41,19 @@ def image() -> str:
         if not note.is_file() or note.read_text(encoding="ascii") != made:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o755)
-            _extract(folder / "root")
+            extract(folder / "root", _SUITE, _PACKAGES)
             note.write_text(made, encoding="ascii")
     return containers.imported(folder / "root", hosts.NATIVE, NAME, made=made)
 
 
-def _extract(root: Path) -> None:
+def extract(root: Path, suite: str, packages: str) -> None:
+    """Make a root file system of a suite of Debian, without what no build needs."""
     subprocess.run(
         [
             *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={hosts.NATIVE}"),
             f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-            f"--include={_PACKAGES}",
-            *(_SUITE, str(root), hosts.mirror()),
+            f"--include={packages}",
+            *(suite, str(root), hosts.mirror()),
         ],
         check=True,
         capture_output=True,

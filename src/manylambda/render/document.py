@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from manylambda.pipeline.build import BuildResult
+    from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans
@@ -30,7 +31,6 @@ def _artifact(artifact: Artifact, tried: TrialResult | None) -> dict[str, Any]:
         from manylambda.render import trial
 
         return {**_artifact(artifact, None), "trial": trial.document(tried)}
-    written = artifact.written
     if artifact.kind == "image":
         from manylambda.render import image
 
@@ -39,6 +39,7 @@ def _artifact(artifact: Artifact, tried: TrialResult | None) -> dict[str, Any]:
 
 
 def _package(artifact: Artifact) -> dict[str, Any]:
+    written = artifact.written
     return {
         "target": str(artifact.target),
         "kind": artifact.kind,
@@ -94,6 +95,18 @@ def lock(result: LockResult) -> dict[str, Any]:
         "version": 1,
         "path": str(result.path),
         "targets": [str(target) for target in result.targets],
+        "packages": result.packages,
+    }
+
+
+def recipe(result: DockerRecipe) -> dict[str, Any]:
+    """Return the document of `manylambda init`."""
+    return {
+        "version": 1,
+        "target": str(result.target),
+        "files": [str(path) for path in result.files],
+        "base": result.base,
+        "pinned": result.is_pinned,
         "packages": result.packages,
     }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from manylambda.audits import Report
     from manylambda.pipeline.build import BuildResult
+    from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans, TargetPlan
@@ -41,11 +42,11 @@ def _artifact(artifact: Artifact, look: Look) -> str:
         parts.append(
             f"{artifact.target}: not written, because of the errors above (`--no-audit` writes it all the same)"
         )
-    else:
     elif artifact.kind == "image":
         from manylambda.render import image
 
         parts.append(image.text(artifact))
+    else:
         what = {"zip": "zip", "layer": "layer", "dir": "folder"}[artifact.kind]
         size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
         parts.append(
@@ -121,6 +122,12 @@ def lock(result: LockResult) -> str:
     """Return where the lock lies and how much it holds."""
     names = ", ".join(str(target) for target in result.targets)
     return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}"
+
+
+def recipe(result: DockerRecipe) -> str:
+    """Return what was written, and from what image it starts."""
+    files = "\n".join(str(path) for path in result.files)
+    return f"{files}\n  {counted(result.packages, 'distribution')} for {result.target}, from {result.base}"
 
 
 def plan(plans: Plans, *, verbose: bool) -> str:

@@ -153,9 +153,11 @@ DEFAULTS: Final = (
             "/.terraform.lock.hcl",
             "/Dockerfile",
             "/.dockerignore",
+            "/build-image.sh",
         ),
         only_files=True,
     ),
+    Default("read by the build, not by the function", ("/wheels.lambda/",)),
 )
 
 # A project folder that is itself a virtual environment: its own folders are not the user's.

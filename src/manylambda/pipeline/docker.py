@@ -1,0 +1,262 @@
+"""`init docker`: a Dockerfile that installs what the lock gives the target, and what belongs to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from manylambda.errors import FetchError, PackagingError, RequestError
+from manylambda.fetch.cache import Cache
+from manylambda.image.pull import resolve
+from manylambda.image.reference import Reference
+from manylambda.pipeline import dependencies
+from manylambda.pipeline.build import Ingredients, undamaged
+from manylambda.pipeline.dockerfile import DOCKERFILE, PYPI, REQUIREMENTS, SCRIPT, WHEELS, Copied, Requirement, Text
+from manylambda.progress import SILENT
+from manylambda.sources import project_tree
+from manylambda.sources.dockerignore import as_text, docker_lines
+from manylambda.tree import MODE_EXECUTABLE, DiskFile
+from manylambda.trial.engines.container import default_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from manylambda.config import Settings
+    from manylambda.locks.model import Pin, Source
+    from manylambda.progress import Progress
+    from manylambda.sources import ProjectFiles
+    from manylambda.target import Target
+    from manylambda.wheels.wheelhouse import StoredWheel
+
+_OF_PYPI: Final = "https://files.pythonhosted.org/"
+
+
+class Request(NamedTuple):
+    """What is asked of `init_docker` beside the settings."""
+
+    folder: Path | None = None
+    """Where the files are written; None for the project's folder."""
+    force: bool = False
+    """Whether files that are there are replaced."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DockerRecipe:
+    """The files that were written."""
+
+    target: Target
+    files: tuple[Path, ...]
+    base: str
+    is_pinned: bool
+    """Whether the base is named by digest."""
+    packages: int
+    """Distributions that are installed."""
+
+
+class _Base(NamedTuple):
+    name: str
+    not_pinned: str | None
+    """Why it has no digest."""
+
+
+class _Chosen(NamedTuple):
+    """What is installed, and from where."""
+
+    requirements: tuple[Requirement, ...]
+    indexes: tuple[str, ...]
+    default_index: bool
+    wheels: tuple[StoredWheel, ...]
+    """What is on this machine only."""
+
+
+def init_docker(settings: Settings, request: Request, *, progress: Progress = SILENT) -> DockerRecipe:
+    """Write a Dockerfile for the one target, the requirements it installs, a `.dockerignore` and a script.
+
+    What is there and says something else is replaced with `force` only; then nothing is written. Raises RequestError
+    for what no Dockerfile can do, and the errors of choosing and fetching the distributions.
+    """
+    if len(settings.targets) != 1:
+        several = ", ".join(f"`{target}`" for target in settings.targets)
+        raise RequestError(
+            f"a Dockerfile is for one target, not for {several}", hint=f"name it: `-t {settings.targets[0]}`"
+        )
+    (target,) = settings.targets
+    folder = request.folder or settings.project
+    below = _below(folder, settings.project)
+    if settings.package:
+        progress.info("the project's own code is copied as it lies there: a Dockerfile builds no wheel of it")
+        settings = replace(settings, package=False, files=replace(settings.files, is_package=False))
+    found = project_tree(settings.project, settings.files)
+    copied = tuple(_copied(found, settings.project))
+    source = dependencies.find_source(settings, progress)
+    chosen = undamaged(lambda: _choose(settings, source, found, progress), progress)
+    base = _base(target, settings, progress)
+    if settings.handler is None:
+        progress.warning("no handler is known, so the image has none: `--handler app.lambda_handler` writes it as CMD")
+    text = Text(
+        name=settings.name,
+        target=target,
+        base=base.name,
+        pinned=base.not_pinned,
+        requirements=chosen.requirements,
+        indexes=chosen.indexes,
+        default_index=chosen.default_index,
+        has_wheels=bool(chosen.wheels),
+        copied=copied,
+        executables=tuple(_executables(found)),
+        handler=settings.handler,
+        below=below,
+        made_from=", ".join(file.name for file in source.files),
+    )
+    written = _write(folder, _documents(text, settings, found), chosen.wheels, force=request.force)
+    return DockerRecipe(
+        target=target,
+        files=written,
+        base=base.name,
+        is_pinned=base.not_pinned is None,
+        packages=len(chosen.requirements),
+    )
+
+
+def _below(folder: Path, project: Path) -> str:
+    path = os.path.relpath(folder.resolve(), project.resolve()).replace(os.sep, "/")
+    if path.startswith("../") or path == ".." or os.path.isabs(path):  # noqa: PTH117
+        raise RequestError(
+            f"`{folder}` is not in the project: a Dockerfile reaches the folder that is built only",
+            hint="name a folder in the project, or none",
+        )
+    return "" if path == "." else f"{path}/"
+
+
+def _copied(found: ProjectFiles, project: Path) -> Iterator[Copied]:
+    for source in found.sources:
+        path = os.path.relpath((project / source.path).resolve(), project.resolve()).replace(os.sep, "/")
+        if path.startswith("../") or path == "..":
+            raise RequestError(
+                f"the source `{source.path.as_posix()}` is not in the project: a Dockerfile reaches the folder that "
+                "is built only",
+                hint="`manylambda build` packs it from where it is",
+            )
+        yield Copied(path, source.to.strip("/"), is_file=(project / source.path).is_file())
+
+
+def _executables(found: ProjectFiles) -> Iterator[str]:
+    """Yield the programs whose mode on this disk does not say so: a checkout may have lost it."""
+    for entry in found.tree:
+        if entry.mode == MODE_EXECUTABLE and isinstance(entry.content, DiskFile):
+            is_marked = os.name == "posix" and entry.content.file.stat().st_mode & 0o111
+            if not is_marked:
+                yield entry.path
+
+
+# --- what is installed
+
+
+def _choose(settings: Settings, source: Source, found: ProjectFiles, progress: Progress) -> _Chosen:
+    packer, ((selection, stored), *_) = Ingredients(settings, source, progress).gather(lambda: found.tree)
+    contents = packer.lay_out(selection, stored)
+    contents.confirm()
+    pins = {pin.name: pin for pin in selection.pins}
+    requirements, indexes, wheels = [], set(), []
+    for one in contents.stored:
+        pin = pins.get(one.inventory.name)
+        index = _index(pin)
+        url = None
+        if pin is None or pin.wheel.path is not None:
+            wheels.append(one)
+        elif index is None:
+            url = pin.wheel.url
+        else:
+            indexes.add(index)
+        requirements.append(Requirement(one.inventory.name, one.inventory.version, f"sha256:{one.sha256}", url))
+    own = sorted(indexes - {PYPI})
+    if wheels:
+        names = ", ".join(f"`{one.inventory.name}`" for one in wheels)
+        progress.info(f"written to `{WHEELS}`, because no index is known that has them: {names}")
+    return _Chosen(tuple(requirements), tuple(own), PYPI in indexes, tuple(wheels))
+
+
+def _index(pin: Pin | None) -> str | None:
+    """Return the index that pip finds a file on; None where none is known."""
+    if pin is None or pin.wheel.url is None:
+        return None
+    if pin.index is not None and pin.index.rstrip("/") != PYPI:
+        return pin.index
+    return PYPI if pin.wheel.url.startswith(_OF_PYPI) or pin.index is not None else None
+
+
+# --- the base
+
+
+def _base(target: Target, settings: Settings, progress: Progress) -> _Base:
+    """Pin the image by the digest of its manifest for the target's architecture, where a registry tells it."""
+    place = settings.image_base
+    if place is not None and place.reference is None:
+        raise RequestError(
+            f"a Dockerfile cannot start from `{place}`", hint="load it, push it, and give its name: `--base REF`"
+        )
+    name = (place and place.reference) or default_reference(target)
+    reference = Reference.parse(name)
+    if reference.registry == "localhost":
+        return _Base(name, "no registry has an image of this machine")
+    try:
+        resolved = resolve(
+            reference,
+            target.architecture.oci,
+            cache=Cache.default(),
+            offline=settings.offline,
+            progress=progress,
+        )
+    except FetchError as error:
+        progress.warning(f"the base image is named by its tag only, because {error.message}")
+        return _Base(name, " ".join(error.message.split()))
+    return _Base(str(reference.pinned(resolved.manifest.digest)), None)
+
+
+# --- the files
+
+
+def _documents(text: Text, settings: Settings, found: ProjectFiles) -> dict[str, str]:
+    lines = docker_lines(settings.project, settings.files, found)
+    if text.requirements:
+        lines += ["# what the Dockerfile copies", f"!{text.below}{REQUIREMENTS}"]
+        lines += [f"!{text.below}{WHEELS}"] if text.has_wheels else []
+    if text.below:
+        own = (DOCKERFILE, f"{DOCKERFILE}.dockerignore", SCRIPT)
+        lines += ["# the recipe itself", *(f"{text.below}{name}" for name in own)]
+    head = "# What is no part of the function, as `manylambda build` decides; written by `manylambda init docker`."
+    documents = {
+        DOCKERFILE: text.dockerfile(),
+        f"{DOCKERFILE}.dockerignore" if text.below else ".dockerignore": f"{head}\n{as_text(lines)}",
+        SCRIPT: text.script(),
+    }
+    return {**documents, REQUIREMENTS: text.requirements_file()} if text.requirements else documents
+
+
+def _write(folder: Path, documents: dict[str, str], wheels: Sequence[StoredWheel], *, force: bool) -> tuple[Path, ...]:
+    contents = {folder / name: text.encode() for name, text in documents.items()}
+    changed = [path for path, content in contents.items() if path.exists() and path.read_bytes() != content]
+    if changed and not force:
+        names = ", ".join(f"`{path.name}`" for path in changed)
+        raise RequestError(
+            f"already there, and not the same: {names}", hint="`--force` replaces them; `-o DIR` writes elsewhere"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in contents.items():
+            path.write_bytes(content)
+        (folder / SCRIPT).chmod(0o755)
+        return (*contents, *_placed(folder / WHEELS, wheels))
+    except OSError as error:
+        raise PackagingError(f"cannot write `{error.filename}`: {(error.strerror or str(error)).lower()}") from error
+
+
+def _placed(folder: Path, wheels: Iterable[StoredWheel]) -> Iterator[Path]:
+    """Copy wheels out of the cache."""
+    cache = Cache.default()
+    for one in wheels:
+        folder.mkdir(exist_ok=True)
+        yield Path(shutil.copyfile(cache.wheel_path(one.sha256, one.filename), folder / one.filename))
