@@ -9,11 +9,15 @@ as `pigz` joins what it compresses in parallel. Every joint is proved by reading
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from types import TracebackType
 
 _LEVEL: Final = 6
@@ -33,14 +37,21 @@ _MORE: Final = bytes(310_000)
 _SMALLEST: Final = 1 << 16
 _STORED: Final = 65_535
 """Bytes that one stored block holds."""
+_MOST_THREADS: Final = 8
 
 
 class GzipWriter:
-    """Writes what it is given to `sink` as one gzip member; leaving it without an error ends the member."""
+    """Writes what it is given to `sink` as one gzip member; leaving it without an error ends the member.
+
+    Pieces are compressed on all processors, and written in their order.
+    """
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
         self._waiting = bytearray()
+        self._threads = min(os.cpu_count() or 1, _MOST_THREADS)
+        self._pool = ThreadPoolExecutor(self._threads)
+        self._pieces: deque[Future[bytes | bytearray]] = deque()
         self._crc32 = 0
         self._unpacked = hashlib.sha256()
         self._packed = hashlib.sha256()
@@ -52,10 +63,14 @@ class GzipWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _value: object, _trace: TracebackType | None) -> None:
-        if kind is None:
-            if self._waiting:
-                self._write(piece(bytes(self._waiting)))
-            self._write(_END + struct.pack("<2I", self._crc32, self.unpacked_size & 0xFFFFFFFF))
+        try:
+            if kind is None:
+                if self._waiting:
+                    self._compress(bytes(self._waiting))
+                self._take(0)
+                self._write(_END + struct.pack("<2I", self._crc32, self.unpacked_size & 0xFFFFFFFF))
+        finally:
+            self._pool.shutdown(cancel_futures=True)
 
     @property
     def sha256(self) -> str:
@@ -74,8 +89,17 @@ class GzipWriter:
         self.unpacked_size += len(data)
         self._waiting += data
         while len(self._waiting) >= PIECE:
-            self._write(piece(bytes(self._waiting[:PIECE])))
+            self._compress(bytes(self._waiting[:PIECE]))
             del self._waiting[:PIECE]
+
+    def _compress(self, data: bytes) -> None:
+        self._pieces.append(self._pool.submit(piece, data))
+        self._take(self._threads)
+
+    def _take(self, most: int) -> None:
+        """Write the first pieces, until at most so many are left."""
+        while len(self._pieces) > most:
+            self._write(self._pieces.popleft().result())
 
     def _write(self, data: bytes | bytearray) -> None:
         self._packed.update(data)
