@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from manylambda.pipeline.image import WrittenImage
 from manylambda.render.findings import counted
-from manylambda.render.table import columns, mebibytes, megabytes
+from manylambda.render.table import columns, mebibytes, megabytes, readable
 
 if TYPE_CHECKING:
     from manylambda.pipeline.package import Artifact
@@ -17,8 +17,8 @@ def text(artifact: Artifact) -> str:
     made = artifact.written
     assert isinstance(made, WrittenImage)
     base = [layer for layer in made.layers if layer.content == "base"]
-    rows = [("base", counted(len(base), "layer"), megabytes(sum(layer.size for layer in base)))]
-    rows += [(layer.content, layer.digest[:19], megabytes(layer.size)) for layer in made.layers if layer not in base]
+    rows = [("base", counted(len(base), "layer"), readable(sum(layer.size for layer in base)))]
+    rows += [(layer.content, layer.digest[:19], readable(layer.size)) for layer in made.layers if layer not in base]
     command = " ".join((*made.entry_point, *made.command)) or "nothing: neither ENTRYPOINT nor CMD"
     unpacked = f"{mebibytes(made.unzipped_size)} in /var/task, {counted(made.files, 'file')}"
     lines = [
@@ -29,7 +29,7 @@ def text(artifact: Artifact) -> str:
         f"  runs    {command}",
     ]
     if made.uploaded is not None:
-        lines.append(f"  sent    {megabytes(made.uploaded)}")
+        lines.append(f"  sent    {readable(made.uploaded)}")
     return columns(("layer", "digest", "size"), rows, right=frozenset({2})) + "\n\n" + "\n".join(lines)
 
 
