@@ -500,7 +500,7 @@ def _repository(scope: str) -> str | None:
 
 def _writing(scope: str) -> str:
     where, _, actions = scope.rpartition(":")
-    return f"{where}:{','.join(dict.fromkeys([*filter(None, actions.split(',')), 'pull', 'push']))}"
+    return f"{where}:{','.join(sorted({*filter(None, actions.split(',')), 'pull', 'push'}))}"
 
 
 def _basic(login: Login) -> str:
