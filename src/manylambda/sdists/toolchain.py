@@ -167,7 +167,7 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
     settings = {
         "zig": f"{places.zig}/zig{launchers.SUFFIX}",
         "target": toolchain.zig_target,
-        "paths": [[f"{root}/source", "."], [root, "build"], [places.zig, "zig"]],
+        "paths": [[root, "build"], [places.zig, "zig"]],
         "is_windows": launchers.WINDOWS,
         "headers": f"{own}/include",
         "failures": f"{root}/work/failures",

@@ -12,6 +12,7 @@ It runs once for each file: nothing is imported that need not be.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -71,6 +72,7 @@ _LOADER_PATH = re.compile(r"@(loader_path|executable_path)(?=/|$)")
 _MSVC = re.compile(r"/([DIU])(.*)")
 # What Windows starts: a little less than it takes, for it counts the quotes too.
 _MOST_CHARACTERS = 30_000
+_PLAIN = re.compile(r"[\w.:/=+,-]+")
 _SHARED_OR_ARCHIVE = re.compile(r"\.(a|so(\.\d[\w.]*)?)$")
 _SOURCES = (".c", ".cc", ".cpp", ".cxx", ".c++", ".C", ".s", ".S", ".m", ".i", ".ii")
 _ONLY_COMPILES = frozenset({"-c", "-E", "-S", "-M", "-MM", "-fsyntax-only"})
@@ -87,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
         return _pkg_config(settings, words)
     if tool == "run":
         return _run_python(words)
+    if settings["is_windows"]:
+        words = list(_of_unix(words))
     if tool == "ld":  # libtool asks for one, and then links with `cc`
         return _run(settings, [settings["zig"], "ld.lld", *words], None)
     if tool in settings["programs"]:
@@ -121,8 +125,6 @@ def _expanded(words: Iterable[str]) -> Iterator[str]:
 def _compile(settings: dict[str, Any], tool: str, words: Sequence[str]) -> int:
     """Run zig for a compilation or a link."""
     command = [settings["zig"], tool, "-target", settings["target"], "-fno-sanitize=undefined", "-g0"]
-    if settings["is_windows"]:
-        words = list(_of_unix(words))
     kept = list(_kept(words, settings["sysroot"], settings["headers"]))
     if not any(word.startswith("-O") for word in kept):
         # Without, zig compiles for debugging: slow, large and with the threads of another glibc.
@@ -150,7 +152,7 @@ def _of_unix(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         if word.startswith("/"):
             if match := _MSVC.fullmatch(word):
-                yield f"-{match[1]}{match[2]}"
+                yield from _of_unix([f"-{match[1]}{match[2]}"])
         elif word.startswith("-D"):
             yield word
         else:
@@ -366,11 +368,20 @@ def _run(settings: dict[str, Any], command: Sequence[str], subject: str | None) 
 
 
 def _through_file(settings: dict[str, Any], command: Sequence[str]) -> list[str]:
-    """Put the arguments into a file, from which zig reads them."""
-    place = f"{settings['failures']}-{os.getpid()}.rsp"
-    with open(place, "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.writelines(subprocess.list2cmdline([word]) + "\n" for word in command[2:])
-    return [*command[:2], f"@{place}"]
+    """Put the many names of files into a file, from which zig reads them.
+
+    What has quotes or spaces stays: an apostrophe cannot be said in such a file (0.17.1).
+    """
+    kept = list(command[:2])
+    for is_plain, run in itertools.groupby(command[2:], lambda word: _PLAIN.fullmatch(word) is not None):
+        words = list(run)
+        if is_plain and len(words) > 10:
+            place = f"{settings['failures']}-{os.getpid()}-{len(kept)}.rsp"
+            with open(place, "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write("\n".join(words))
+            words = [f"@{place}"]
+        kept += words
+    return kept
 
 
 def _note(settings: dict[str, Any], subject: str, lines: Sequence[str]) -> None:
