@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import select
@@ -453,9 +454,50 @@ def test_what_lacks_a_part_is_refused(tmp_path: Path) -> None:
     assert caught.value.message == f"`made` lacks a part of its image: `{digest}`"
 
 
-def test_what_docker_save_wrote_is_refused_with_a_way(tmp_path: Path) -> None:
+def test_what_docker_save_wrote_is_compressed_on_the_way(anonymous: RealRegistry, cache: Cache, tmp_path: Path) -> None:
     path = tmp_path / "saved.tar"
-    docker_save(path, ("api:1", [APP], {"architecture": "amd64", "os": "linux"}))
-    with pytest.raises(RequestError) as caught:
+    config = {"architecture": "arm64", "os": "linux", "config": {"Cmd": ["app.handler"]}}
+    docker_save(path, ("api:1", [LARGE, APP], config))
+    scratch = Scratch()
+    image = open_saved(path, "arm64", scratch)
+    assert [part.diff_id for part in image.layers] == [sha256(LARGE), sha256(APP)]
+    assert open_saved(path, None, Scratch()).digest == image.digest, "the same image each time"
+    reference = anonymous.reference("own/saved:1")
+    pushed(image, reference, cache)
+    raw = inspected(reference, "--raw")
+    assert {one["mediaType"] for one in raw["layers"]} == {"application/vnd.oci.image.layer.v1.tar+gzip"}
+    assert inspected(reference, "--config")["config"] == {"Cmd": ["app.handler"]}
+    copied = tmp_path / "copied"
+    command = ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{reference}", f"oci:{copied}"]
+    subprocess.run(command, check=True, timeout=60)
+    contents = [
+        gzip.decompress((copied / "blobs" / "sha256" / one["digest"][7:]).read_bytes()) for one in raw["layers"]
+    ]
+    assert contents == [LARGE, APP]
+
+
+def test_a_docker_save_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.tar"
+    docker_save(path, ("api:1", [LARGE], {"architecture": "arm64", "os": "linux"}))
+    data = bytearray(path.read_bytes())
+    data[2_000_000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UnsafeArchive) as caught:
         opened(path)
-    assert "its image layers are not compressed" in caught.value.message
+    assert " is damaged: its digest is sha256:" in caught.value.message
+
+
+def test_what_podman_saved_is_pushed(anonymous: RealRegistry, cache: Cache, image: Assembled, tmp_path: Path) -> None:
+    reference = anonymous.reference("own/for-podman:1")
+    pushed(image, reference, cache)
+    name = f"{reference.name}@{image.digest}"
+    try:
+        podman("pull", "--quiet", "--tls-verify=false", name)
+        podman("save", "--quiet", "--output", str(tmp_path / "saved.tar"), name)
+    finally:
+        podman("rmi", "--force", name)
+    scratch = Scratch()
+    saved = open_saved(tmp_path / "saved.tar", "amd64", scratch)
+    assert [part.diff_id for part in saved.layers] == [sha256(LARGE), sha256(APP)]
+    pushed(saved, anonymous.reference("own/saved-by-podman:1"), cache)
+    assert inspected(anonymous.reference("own/saved-by-podman:1"))["Digest"] == saved.digest

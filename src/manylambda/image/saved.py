@@ -1,6 +1,7 @@
-"""Saved images as what can be pushed: an OCI layout, as a folder or a tar.
+"""Saved images as what can be pushed: an OCI layout, as a folder or a tar, or what `docker save` wrote.
 
-What `docker save` wrote in its own format has image layers that are not compressed, and no manifest.
+`docker save` leaves image layers uncompressed, and its older format has no manifest: they are compressed as layers that
+are made here, so that the same file gives the same image everywhere.
 """
 
 from __future__ import annotations
@@ -11,30 +12,40 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError, UnsafeArchive
 from manylambda.image.assembled import Assembled, Part
+from manylambda.image.gzipped import GzipWriter
+from manylambda.image.layer_writer import OCI_LAYER
+from manylambda.image.layers import Budget, LayerStream
 from manylambda.image.layout import DOCKER_MANIFEST, OCI_MANIFEST, choose, read_images
 from manylambda.image.pull import refused_index
 from manylambda.image.store import is_image, no_room, open_store
 from manylambda.image.tar import shown
+from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from manylambda.image.layers import Layer
     from manylambda.image.layout import Image
     from manylambda.image.store import Scratch, Store
+    from manylambda.progress import Progress
 
 # Facts 6.2 and 6.3.
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _LAYERS: Final = frozenset(
     {
-        "application/vnd.oci.image.layer.v1.tar+gzip",
+        OCI_LAYER,
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
     }
 )
+_UNCOMPRESSED: Final = frozenset(
+    {"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar", None}
+)
+_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 _CHUNK: Final = 1 << 20
 
 
-def open_saved(path: Path, architecture: str | None, scratch: Scratch) -> Assembled:
+def open_saved(path: Path, architecture: str | None, scratch: Scratch, *, progress: Progress = SILENT) -> Assembled:
     """Read the one image of a file or folder, or that for `architecture` (as Go names it), to push it.
 
     What has to be unpacked lies in `scratch`. Raises RequestError where there is no image, or none that Lambda takes;
@@ -43,15 +54,14 @@ def open_saved(path: Path, architecture: str | None, scratch: Scratch) -> Assemb
     if not path.exists():
         raise RequestError(f"there is no file or folder `{path}`")
     if not is_image(path):
-        wanted = "a folder with `oci-layout` and `index.json`" if path.is_dir() else "a tar of an OCI layout"
+        wanted = "a folder with `oci-layout` and `index.json`" if path.is_dir() else "a tar (OCI or `docker save`)"
         raise RequestError(f"`{path}` is no image", hint=f"an image is {wanted}, or a reference: `HOST/NAME:TAG`")
     store = open_store(path, scratch)
     image = _choose(read_images(store), architecture, path.name)
-    if image.digest is None or image.media_type is None:
-        raise RequestError(
-            f"`{path.name}` is what `docker save` wrote: its image layers are not compressed, and it has no manifest",
-            hint=f"write an OCI layout: `skopeo copy docker-archive:{path} oci:FOLDER`, and push the folder",
-        )
+    if image.is_docker_save and any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
+        return _compressed(store, image, scratch, progress)
+    assert image.digest is not None
+    assert image.media_type is not None
     check_types(path.name, image.media_type, [layer.media_type or "" for layer in image.layers])
     manifest = _bytes(store, image.digest)
     document = json.loads(manifest)
@@ -88,6 +98,41 @@ def _choose(images: Sequence[Image], architecture: str | None, name: str) -> Ima
             hint="name the target it was made for, or make it for this one",
         )
     return image
+
+
+def _compressed(store: Store, image: Image, scratch: Scratch, progress: Progress) -> Assembled:
+    budget = Budget()
+    layers = tuple(_compressed_layer(store, layer, scratch, budget, progress) for layer in image.layers)
+    data = _dumped(image.document)
+    path = scratch.new_file()
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise no_room(error) from error
+    config = Part(_CONFIG, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), path)
+    described = [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in (config, *layers)]
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described[0], "layers": described[1:]}
+    return Assembled(_dumped(manifest), OCI_MANIFEST, config, layers)
+
+
+def _compressed_layer(store: Store, layer: Layer, scratch: Scratch, budget: Budget, progress: Progress) -> Part:
+    path = scratch.new_file()
+    with LayerStream(store, layer, budget) as stream:
+        task = progress.task("compress", stream.name, None)
+        try:
+            with path.open("wb") as sink, GzipWriter(sink) as writer:
+                while data := stream.read_some(_CHUNK):
+                    writer.write(data)
+                    task.advance(len(data))
+        except OSError as error:
+            raise no_room(error) from error
+        finally:
+            task.finish()
+    return Part(OCI_LAYER, f"sha256:{writer.sha256}", writer.size, path, diff_id=f"sha256:{writer.unpacked_sha256}")
+
+
+def _dumped(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _bytes(store: Store, digest: str) -> bytes:
