@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from manylambda.audits import Finding, Ignore, Report, Severity
     from manylambda.config import Settings, load_settings
     from manylambda.errors import ManylambdaError
+    from manylambda.pipeline.artifact import Artifact, ShippedDistribution
     from manylambda.pipeline.audit import audit
     from manylambda.pipeline.build import BuildResult, build
     from manylambda.pipeline.explain import Explanation, explain
     from manylambda.pipeline.lock import LockResult, lock
-    from manylambda.pipeline.package import Artifact, ShippedDistribution
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
     from manylambda.pipeline.wheel import MadeWheel, WheelResult, wheel
     from manylambda.target import Architecture, GlibcVersion, Target, all_targets
@@ -62,7 +62,7 @@ __all__ = [
 # Imported when first asked for: `manylambda --version` passes through this module too.
 _HOMES: Final = {
     "Architecture": "target",
-    "Artifact": "pipeline.package",
+    "Artifact": "pipeline.artifact",
     "BuildResult": "pipeline.build",
     "Explanation": "pipeline.explain",
     "Finding": "audits",
@@ -76,7 +76,7 @@ _HOMES: Final = {
     "Report": "audits",
     "Settings": "config",
     "Severity": "audits",
-    "ShippedDistribution": "pipeline.package",
+    "ShippedDistribution": "pipeline.artifact",
     "Target": "target",
     "TargetPlan": "pipeline.plan",
     "WheelResult": "pipeline.wheel",

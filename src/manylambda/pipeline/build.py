@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from manylambda.config import Settings
     from manylambda.locks.model import Selection, Source
-    from manylambda.pipeline.package import Artifact, Packer
+    from manylambda.pipeline.artifact import Artifact
+    from manylambda.pipeline.package import Packer
     from manylambda.progress import Progress
     from manylambda.tree import PackageTree
     from manylambda.wheels.inventory import Inventory
@@ -59,10 +60,18 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
 
     def make() -> BuildResult:
         packer, wheels = work.gather(lambda: _project_files(settings, progress))
-        jobs = [partial(packer.make, selection, stored) for selection, stored in wheels]
+        jobs = [partial(_made, packer, selection, stored) for selection, stored in wheels]
         return BuildResult(source=source, artifacts=tuple(_in_parallel(jobs, settings.jobs)))
 
     return undamaged(make, progress)
+
+
+def _made(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
+    if packer.settings.kind != "image":
+        return packer.make(selection, stored)
+    from manylambda.pipeline.image import make_image
+
+    return make_image(packer, selection, stored)
 
 
 def undamaged(work: Callable[[], _T], progress: Progress) -> _T:

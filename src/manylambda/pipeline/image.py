@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda import archive, audits, rules
@@ -17,14 +16,14 @@ from manylambda.image.places import ImagePlace
 from manylambda.image.pull import pull, resolve
 from manylambda.image.reference import Reference
 from manylambda.image.saving import is_layout_of, write_docker_archive, write_layout
-from manylambda.pipeline.package import Artifact, shipped
+from manylambda.pipeline.artifact import Artifact, ImageLayer, WrittenImage
+from manylambda.pipeline.package import shipped
 from manylambda.sources.project import ORIGIN
 from manylambda.tree import PackageTree
 from manylambda.trial.engines.container import default_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from manylambda.config import Settings
     from manylambda.image import Image, Store
@@ -51,54 +50,6 @@ _FACTS_VERSION: Final = 1
 
 # Targets are made in parallel, and two may share a base.
 _ONE_AT_A_TIME: Final = threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageLayer:
-    """One layer of an image that was made."""
-
-    digest: str
-    diff_id: str
-    size: int
-    """Bytes, compressed."""
-    content: str
-    """What it holds: `base`, `dependencies`, `code`, or the name of a distribution."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WrittenImage:
-    """An image that was written, and what it is made of."""
-
-    path: Path | None
-    """The layout's folder or the file; None for a registry."""
-    place: str
-    """`oci:FOLDER`, `docker:FILE`, or `registry:` and the reference with its digest."""
-    digest: str
-    """Of the manifest: what a registry knows the image by."""
-    media_type: str
-    size: int
-    """Bytes of the layers and the configuration, compressed."""
-    unzipped_size: int
-    """Bytes of the files below `/var/task`."""
-    files: int
-    base: str
-    """With its digest, where it has one."""
-    base_digest: str | None
-    layers: tuple[ImageLayer, ...]
-    entry_point: tuple[str, ...]
-    command: tuple[str, ...]
-    uploaded: int | None
-    """Bytes sent to a registry; None where it was written to this machine."""
-
-    @property
-    def sha256(self) -> str:
-        """Of the manifest, in hexadecimal digits."""
-        return self.digest.partition(":")[2]
-
-    @property
-    def code_sha256(self) -> None:
-        """Lambda's `CodeSha256` of an image is the digest of what is in its registry; it is not told here."""
-        return
 
 
 def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda import archive, audits, elf, rules
 from manylambda.errors import ManylambdaError
+from manylambda.pipeline.artifact import Artifact, ShippedDistribution
 from manylambda.sources.project import ORIGIN
 from manylambda.tree import overlay
 from manylambda.wheels.layout import left_out, package_tree
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
-    from manylambda.pipeline.image import WrittenImage
     from manylambda.progress import Progress
     from manylambda.sdists import Fallback
     from manylambda.target import Target
@@ -30,33 +29,6 @@ if TYPE_CHECKING:
 
 _ARCHIVE: Final = "archive"
 _ARCHIVE_VERSION: Final = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShippedDistribution:
-    """One distribution of a package; sizes in bytes."""
-
-    name: str
-    version: str
-    file: str
-    sha256: str
-    size: int
-    unzipped_size: int
-    compiled: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """A package for one target."""
-
-    target: Target
-    kind: Literal["zip", "layer", "dir", "image"]
-    path: Path | None
-    """None for an image that went to a registry."""
-    written: archive.Written | WrittenImage | None
-    """None when the audit refused the package: then nothing was written."""
-    distributions: tuple[ShippedDistribution, ...]
-    report: audits.Report
 
 
 class Contents(NamedTuple):
@@ -110,10 +82,6 @@ class Packer:
 
     def make(self, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
         """Write the package of one target, unless the audit refuses it."""
-        if self.settings.kind == "image":
-            from manylambda.pipeline.image import make_image
-
-            return make_image(self, selection, stored)
         settings, target = self.settings, selection.target
         contents = self.lay_out(selection, stored)
         tree, stored = contents.tree, contents.stored

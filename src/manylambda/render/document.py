@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from manylambda.pipeline.artifact import Artifact
     from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
-    from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans
     from manylambda.pipeline.trial import TrialResult
     from manylambda.pipeline.wheel import WheelResult

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from manylambda.pipeline.image import WrittenImage
+from manylambda.pipeline.artifact import WrittenImage
 from manylambda.render.findings import counted
 from manylambda.render.table import columns, mebibytes, megabytes, readable
 
 if TYPE_CHECKING:
-    from manylambda.pipeline.package import Artifact
+    from manylambda.pipeline.artifact import Artifact
 
 
 def text(artifact: Artifact) -> str:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from manylambda.audits import Report
+    from manylambda.pipeline.artifact import Artifact
     from manylambda.pipeline.build import BuildResult
     from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
-    from manylambda.pipeline.package import Artifact
     from manylambda.pipeline.plan import Plans, TargetPlan
     from manylambda.pipeline.wheel import MadeWheel, WheelResult
     from manylambda.target import Target
