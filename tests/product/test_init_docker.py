@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BASE = "localhost/base:1"
 TARGET = "python3.13-arm64"
+PLAIN = "build --provenance=false --sbom=false"
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="containers of this host are Linux's")
 
 
@@ -157,6 +158,36 @@ def test_what_is_left_out_on_the_users_word_is_not_installed(run: Run, index: In
     text = (project / "requirements.lambda.txt").read_text()
     assert "demo @" in text
     assert "other" not in text
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("name", "has_buildx", "words"),
+    [
+        (
+            "docker",
+            True,
+            "buildx build --provenance=false --sbom=false --load --platform linux/arm64 -t api:2 --pull .",
+        ),
+        ("docker", False, "build --platform linux/arm64 -t api:2 --pull ."),
+        ("finch", False, f"{PLAIN} --platform linux/arm64 -t api:2 --pull ."),
+        ("podman", False, "build --platform linux/arm64 -t api:2 --pull ."),
+    ],
+)
+def test_the_script_lets_no_builder_attest(
+    run: Run, project: Path, tmp_path: Path, name: str, has_buildx: bool, words: str
+) -> None:
+    run("init", "docker", project, "-t", TARGET, "--base", BASE, "--handler", "app.handler")
+    (tmp_path / "programs").mkdir()
+    program = tmp_path / "programs" / name
+    program.write_text(f'#!/bin/sh\n[ "$*" != "buildx version" ] || exit {int(not has_buildx)}\necho "$PWD" "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", str(project / "build-image.sh"), "api:2", "--pull"],
+        check=True, capture_output=True, text=True, cwd="/",
+        env={"PATH": f"{tmp_path / 'programs'}:/usr/bin:/bin", "HOME": str(tmp_path), "BUILDER": name},
+    )  # fmt: skip
+    assert done.stdout == f"{project} {words}\n"
 
 
 # `.dockerignore`: what Docker takes is what the package has.

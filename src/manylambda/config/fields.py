@@ -154,6 +154,13 @@ FIELDS: Final = (
         example="false",
     ),
     Field(
+        key="engine", attribute="engine", flag="--engine", shape=Shape.CHOICE, default='"direct"',
+        choices=("direct", "container"),
+        summary="What lays distributions out: manylambda, from their wheels, or pip in a container, where source "
+        "distributions are then compiled too",
+        example='"container"',
+    ),
+    Field(
         key="allow-sdist", attribute="allow_sdist", flag="--allow-sdist", shape=Shape.NAMES, default="[]",
         summary="Distributions that may be built from source; `all` for any", example='["odd-package"]',
     ),
@@ -166,7 +173,7 @@ FIELDS: Final = (
     Field(
         key="sdist.image", attribute="sdist_image", flag="--image", shape=Shape.TEXT,
         default="SAM's build image of the runtime",
-        summary="The container image that source distributions are compiled in",
+        summary="The container image that source distributions are compiled in, and that pip installs in",
         example='"public.ecr.aws/sam/build-python3.13:latest"',
     ),
     Field(

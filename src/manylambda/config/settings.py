@@ -70,6 +70,8 @@ class Settings:
     scripts: bool = False
     package: bool = False
     """Whether the project itself is built into a wheel."""
+    engine: Literal["direct", "container"] = "direct"
+    """What lays distributions out."""
     allow_sdist: tuple[str, ...] = ()
     """Normalised names, or `all`."""
     sdist_engine: Literal["auto", "zig", "container"] = "auto"
@@ -106,8 +108,11 @@ class Settings:
         """Return what the room of source distributions is told; `indexes` are where build requirements come from."""
         from manylambda.sdists.model import BuildSettings
 
+        engine = self.sdist_engine
+        if engine == "auto" and self.engine == "container":
+            engine = "container"
         return BuildSettings(
-            engine=self.sdist_engine,
+            engine=engine,
             image=self.sdist_image,
             sysroot=self.sysroot,
             constraints=self.build_constraints,

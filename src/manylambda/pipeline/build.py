@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +17,12 @@ from manylambda.wheels.wheelhouse import CacheDamaged, Wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from manylambda.config import Settings
     from manylambda.locks.model import Selection, Source
     from manylambda.pipeline.artifact import Artifact
+    from manylambda.pipeline.installer import Installer
     from manylambda.pipeline.package import Packer
     from manylambda.progress import Progress
     from manylambda.tree import PackageTree
@@ -59,11 +62,20 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
     work = Ingredients(settings, source, progress)
 
     def make() -> BuildResult:
-        packer, wheels = work.gather(lambda: _project_files(settings, progress))
-        jobs = [partial(_made, packer, selection, stored) for selection, stored in wheels]
-        return BuildResult(source=source, artifacts=tuple(_in_parallel(jobs, settings.jobs)))
+        with _installer(settings, progress) as installer:
+            packer, wheels = work.gather(lambda: _project_files(settings, progress), installer)
+            jobs = [partial(_made, packer, selection, stored) for selection, stored in wheels]
+            return BuildResult(source=source, artifacts=tuple(_in_parallel(jobs, settings.jobs)))
 
     return undamaged(make, progress)
+
+
+def _installer(settings: Settings, progress: Progress) -> AbstractContextManager[Installer | None]:
+    if settings.engine != "container":
+        return contextlib.nullcontext()
+    from manylambda.pipeline.installer import installing
+
+    return installing(settings, Cache.default(), progress)
 
 
 def _made(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
@@ -95,10 +107,13 @@ class Ingredients:
         chosen = dependencies.selections(source, settings.targets, settings, self._cache, progress)
         self._selections = [source_code.with_project(selection, settings) for selection in chosen]
 
-    def gather(self, files: Callable[[], PackageTree]) -> tuple[Packer, list[tuple[Selection, Sequence[StoredWheel]]]]:
+    def gather(
+        self, files: Callable[[], PackageTree], installer: Installer | None = None
+    ) -> tuple[Packer, list[tuple[Selection, Sequence[StoredWheel]]]]:
         """Fetch and build what is not in the cache; return who packs it, and what goes into each package.
 
-        `files` gives the project's own, and is called while the wheels are being hashed.
+        `files` gives the project's own, and is called while the wheels are being hashed; `installer` lays wheels out
+        in place of us.
         """
         settings = self._settings
         selections = self._selections
@@ -122,6 +137,7 @@ class Ingredients:
             fallbacks={built[place].sha256: wheel.fallback for place, wheel in made.items() if wheel.fallback},
             cache=self._cache,
             progress=self._progress,
+            installer=installer,
         )
 
         def stored(selection: Selection) -> Sequence[StoredWheel]:

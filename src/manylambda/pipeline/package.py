@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
+    from manylambda.pipeline.installer import Installer
     from manylambda.progress import Progress
     from manylambda.sdists import Fallback
     from manylambda.target import Target
@@ -56,8 +57,10 @@ class Packer:
         fallbacks: Mapping[str, Fallback],
         cache: Cache,
         progress: Progress,
+        installer: Installer | None = None,
     ) -> None:
         """`files` are the project's own; `fallbacks` tell, by their hash, of wheels built without a compiled part."""
+        self._installer = installer
         self._fallbacks = fallbacks
         self.cache = cache
         self.settings = settings
@@ -77,6 +80,10 @@ class Packer:
                 self.progress.detail(f"left out `{path}` of `{wheel.filename}`: of no use at run time")
         trees = [package_tree(one.inventory, interpreter=interpreter, scripts=settings.scripts) for one in stored]
         tree, collisions = overlay((self._files, *trees))
+        if self._installer is not None:
+            confirmed.result()  # pip, too, is given what the lock names
+            # Where distributions collide pip says nothing: that is told as we see it.
+            tree, _ = overlay((self._files, self._installer.tree(target, stored)))
         prefix = self._prefix(target)
         return Contents(selection, stored, tree.under(prefix) if prefix else tree, tuple(collisions), confirmed.result)
 
@@ -166,7 +173,8 @@ class Packer:
             for path, fact in one.facts["native"].items()
             if origins.get(prefix + path) == one.inventory.name  # not left out, and not brought by another
         }
-        facts.update(audits.native_facts(entry for entry in tree if entry.origin == ORIGIN))
+        # What another installer wrote is read from its files.
+        facts.update(audits.native_facts(one for one in tree if one.origin == ORIGIN or self._installer is not None))
         return audits.Subject(
             tree,
             target,

@@ -117,7 +117,7 @@ def _decisive(image: str) -> str:
 
 def build(job: Job, image: Image, room: Path) -> Path:
     """Give the wheel. Raises `BuildFailed`; `PackagingError` and NotCached for its requirements."""
-    with _shared(job.cache, room) as place:
+    with shared(job.cache, room) as place:
         for name in (*_READ, *_WRITTEN, "work/home", "work/tmp"):
             (place / name).mkdir(parents=True, exist_ok=True)
         copy = job.source.copy(place / "source")
@@ -168,7 +168,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _shared(cache: Cache, room: Path) -> Iterator[Path]:
+def shared(cache: Cache, room: Path) -> Iterator[Path]:
     """Give a folder that the machine which runs containers sees.
 
     Elsewhere than on Linux that is a virtual one, and of this host it may see the home folder only.
@@ -218,7 +218,7 @@ class Container:
         options += ["--workdir", _translated(folder)]
         for key, value in environment.items():
             options += ["-e", f"{key}={_translated(value) if key.startswith('_PYPROJECT_HOOKS_') else value}"]
-        words = _run_command(self._image.program, self._image.architecture, self._image.user, name, options)
+        words = run_command(self._image.program, self._image.architecture, self._image.user, name, options)
         words += ["--entrypoint", self._image.python, self._image.identity, "-I", "-S", *inside]
         try:
             outcome = isolation.run(words, containers.client_environment(), str(self._room), hear, holds_input=True)
@@ -239,7 +239,8 @@ class Container:
         return f"{PLACE}/hook"
 
 
-def _run_command(program: Program, architecture: str, user: str, name: str, options: Sequence[str]) -> list[str]:
+def run_command(program: Program, architecture: str, user: str, name: str, options: Sequence[str]) -> list[str]:
+    """Give the words that run a container, but for its entry point and image; see `containers.confinement`."""
     return [
         *(program.path, "run", "--rm", "--interactive", "--name", name, "--user", user),
         *containers.confinement(program, architecture),
@@ -270,8 +271,10 @@ def without_drives(text: str) -> str:
 # --- the image
 
 
-def prepare(target: Target, settings: BuildSettings, *, cache: Cache, progress: Progress = SILENT) -> Image:
-    """Give the image to build in, pulling it when it is not here.
+def prepare(
+    target: Target, settings: BuildSettings, *, cache: Cache, progress: Progress = SILENT, compiles: bool = True
+) -> Image:
+    """Give the image to build in, pulling it when it is not here; `compiles`: it must have a compiler and headers.
 
     Raises `PackagingError` when there is no container program, or the image does not build for the target here;
     FetchError and NotCached when it cannot be had.
@@ -285,10 +288,15 @@ def prepare(target: Target, settings: BuildSettings, *, cache: Cache, progress: 
     owner = os.getuid() if hasattr(os, "getuid") else None
     engine = os.environ.get("DOCKER_HOST") or os.environ.get("CONTAINER_HOST")
     key = f"{found.name} {found.version} {engine} {owner} {present.identity} {target.runtime} {target.machine}"
-    known = cache.read_facts(_KIND, 1, key)
+    known = cache.read_facts(_KIND, 2, key)
     if not isinstance(known, dict):
         known = _look(found, present.identity, reference, target, cache)
-        cache.write_facts(_KIND, 1, key, known)
+        cache.write_facts(_KIND, 2, key, known)
+    if compiles and known["missing"]:
+        raise PackagingError(
+            f"the image `{reference}` has no {' and no '.join(known['missing'])}",
+            hint=f"name an image with a compiler and the headers of CPython, such as `{default_reference(target)}`",
+        )
     glibc = GlibcVersion.parse(known["glibc"])
     return Image(
         program=found,
@@ -389,13 +397,13 @@ def _checked(found: Mapping[str, Any], reference: str, target: Target, user: str
             hint="name an image of a distribution with glibc, as old as the runtime's or older",
         )
     needed = {"C compiler": found["compiler"], "Python.h": found["headers"]}
-    missing = [what for what, is_there in needed.items() if not is_there]
-    if missing:
-        raise PackagingError(
-            f"the image `{reference}` has no {' and no '.join(missing)}",
-            hint=f"name an image with a compiler and the headers of CPython, such as `{default_reference(target)}`",
-        )
-    return {"program": str(found["program"]), "version": str(found["version"]), "glibc": version[1], "user": user}
+    return {
+        "program": str(found["program"]),
+        "version": str(found["version"]),
+        "glibc": version[1],
+        "user": user,
+        "missing": [what for what, is_there in needed.items() if not is_there],
+    }
 
 
 def _try(
@@ -403,9 +411,9 @@ def _try(
 ) -> tuple[subprocess.CompletedProcess[str], bool]:
     """Ask a Python of the image what it is; and say whether what it wrote to a folder of this host is ours."""
     name = f"manylambda-{secrets.token_hex(8)}"
-    with folders.folder() as room, _shared(cache, room) as place:
+    with folders.folder() as room, shared(cache, room) as place:
         mounts = containers.mount(place, f"{PLACE}/out", is_writable=True)
-        command = _run_command(program, target.architecture.oci, user, name, mounts)
+        command = run_command(program, target.architecture.oci, user, name, mounts)
         command += ["--entrypoint", python, image, "-I", "-S", "-c", _IDENTITY, f"{PLACE}/out/written"]
         try:
             answer = containers.call(command, seconds=_ASK_SECONDS)
