@@ -25,7 +25,7 @@ from manylambda.fetch import Cache, HttpSettings
 from manylambda.image import Scratch
 from manylambda.image import push as module
 from manylambda.image.credentials import RegistryCredentials
-from manylambda.image.pull import assembled, resolve
+from manylambda.image.pull import assembled, pull, resolve
 from manylambda.image.push import Pushed, PushedPart, push
 from manylambda.image.reference import Reference
 from manylambda.image.registry import Refused
@@ -185,6 +185,24 @@ def test_an_image_is_copied_from_registry_to_registry(
         assert inspected(other.reference("copy/of-it:1"))["Digest"] == image.digest
     incoming = cache.incoming("x").parent
     assert [path.name for path in incoming.iterdir() if path.suffix in {".part", ".tmp"}] == []
+
+
+def test_what_is_damaged_in_the_cache_is_had_again(
+    anonymous: RealRegistry, cache: Cache, image: Assembled, tmp_path: Path
+) -> None:
+    source = anonymous.reference("own/had:1")
+    pushed(image, source, cache)
+    pull(source, "amd64", cache=cache, credentials=RegistryCredentials({}), offline=False, progress=SILENT)
+    found = assembled(resolve(source, None, cache=cache, offline=False, progress=SILENT), cache)
+    damaged, gone = (part.path for part in found.layers)
+    assert damaged is not None
+    assert gone is not None
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    gone.unlink()
+    with registry(tmp_path / "other", tmp_path / "data") as other:
+        pushed(found, other.reference("copy/of-it:1"), cache)
+        assert inspected(other.reference("copy/of-it:1"))["Digest"] == image.digest
+    assert sha256(damaged.read_bytes()) == found.layers[0].digest
 
 
 def test_a_layer_that_its_source_alters_is_not_passed_on(

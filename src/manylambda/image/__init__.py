@@ -3,8 +3,8 @@
 `store` is where the files of a saved image lie, `layout` what they say, `layers` the bytes of image layers, verified as
 they are read, `tar` their members, `filesystem` what they make when one lies on the other. Knows nothing of Lambda.
 
-`pull` brings an image from a registry into the cache, by way of `reference`, `credentials` and `registry`; they are not
-named below because they import what speaks HTTP.
+`pull` brings an image from a registry into the cache and `push` brings one to a registry (`saved` reads it), by way of
+`reference`, `credentials` and `registry`; they are not named below because they import what speaks HTTP.
 """
 
 from __future__ import annotations

@@ -221,7 +221,10 @@ def resolve(
 
 
 def assembled(resolved: Resolved, cache: Cache) -> Assembled:
-    """Return what was resolved with this cache as what can be pushed; a layer the cache lacks is at its registry."""
+    """Return what was resolved with this cache as what can be pushed; a layer the cache lacks is at its registry.
+
+    What the cache has was not hashed anew.
+    """
     manifest = cache.blob_path(resolved.manifest.sha256).read_bytes()
     if f"sha256:{hashlib.sha256(manifest).hexdigest()}" != resolved.manifest.digest:
         raise FetchError(f"`{resolved.reference}` was changed in the cache", hint="try it again")
@@ -229,7 +232,7 @@ def assembled(resolved: Resolved, cache: Cache) -> Assembled:
 
     def part(one: Descriptor) -> Part:
         path = cache.blob_path(one.sha256)
-        return Part(one.media_type, one.digest, one.size, path if cache.verify(path, one.sha256) else None, source)
+        return Part(one.media_type, one.digest, one.size, path if path.is_file() else None, source)
 
     layers = tuple(map(part, resolved.layers))
     return Assembled(manifest, resolved.manifest.media_type, part(resolved.config), layers)

@@ -163,14 +163,12 @@ class _Pusher:
         registry = self._registry
         if registry.persist(what, f"blobs/{part.digest}", lambda: has_blob(registry, what, part)):
             return PushedPart(part.digest, part.size, "present")
-        begun: str | None = None
+        begun: Answer | None = None
         source = part.source
         if source is not None and source.registry == self._reference.registry and source.name != self._reference.name:
-            answer = self._mount(what, part, source)
-            if answer is not None and answer.status == 201:
+            begun = self._mount(what, part, source)
+            if begun is not None and begun.status == 201:
                 return PushedPart(part.digest, part.size, "mounted")
-            # Who cannot mount begins an upload instead.
-            begun = None if answer is None else self._registry.location(what, answer)
         path = self._file(part)
         label = f"{self._reference.repository} {part.digest[7:19]}"
         task = self._progress.task("push", label, part.size)
@@ -181,7 +179,10 @@ class _Pusher:
         return PushedPart(part.digest, part.size, "uploaded")
 
     def _mount(self, what: str, part: Part, source: Reference) -> Answer | None:
-        """Ask for a blob of another repository; None where that is refused, for whatever reason."""
+        """Ask for a blob of another repository; None where that is refused, for whatever reason.
+
+        Who cannot mount it, or does not let us, may begin an upload instead.
+        """
         path = f"blobs/uploads/?{urlencode({'mount': part.digest, 'from': source.repository})}"
 
         def attempt() -> Answer:
@@ -205,11 +206,15 @@ class _Pusher:
 
     def _file(self, part: Part) -> Path:
         """Return a file with the bytes of a blob, whose hash was seen to be right."""
-        path = part.path
-        if path is None:
-            if part.source is None:
-                raise PackagingError(f"nothing has the bytes of `{part.digest}`, a part of `{self._reference}`")
-            return self._copied(part, part.source)
+        path, source = part.path, part.source
+        if path is None and source is None:
+            raise PackagingError(f"nothing has the bytes of `{part.digest}`, a part of `{self._reference}`")
+        # A file in the cache may be damaged, or be gone: where it came from it can be had again.
+        if source is not None and (path is None or not self._cache.verify(path, part.digest[7:])):
+            return self._copied(part, source)
+        assert path is not None
+        if source is not None:
+            return path
         try:
             found = f"sha256:{hash_file(path)}"
         except OSError as error:
@@ -287,16 +292,16 @@ class _Upload:
         registry: Registry,
         client: Client,
         task: Task,
-        begun: str | None,
+        begun: Answer | None,
     ) -> None:
-        """`begun` is the address of an upload that has begun already."""
+        """`begun` is what told where an upload goes that has begun already."""
         self._what = what
         self._part = part
         self._path = path
         self._registry = registry
         self._client = client
         self._meter = Meter(task)
-        self._address = begun
+        self._address: str | None = None
         self._offset = 0
         self._chunk = _CHUNK
         self._is_whole = part.size <= _SMALL
@@ -305,6 +310,8 @@ class _Upload:
         """Whether an attempt broke off, so that nobody but the registry knows what it has."""
         self._forgiven: set[str] = set()
         """What may go wrong once."""
+        if begun is not None:
+            self._started(begun)
 
     def run(self) -> None:
         """Send it, however many attempts that takes."""
@@ -314,6 +321,7 @@ class _Upload:
         try:
             # Perhaps nothing but the last answer was lost.
             if self._is_unsure and has_blob(self._registry, self._what, self._part):
+                self._meter.reached(self._part.size)
                 return
             if self._is_unsure and self._address is not None:
                 self._ask_state()
@@ -335,6 +343,9 @@ class _Upload:
 
     def _begin(self) -> None:
         answer = self._registry.say(self._what, "POST", "blobs/uploads/", {"Content-Length": "0"}, expected={202})
+        self._started(answer)
+
+    def _started(self, answer: Answer) -> None:
         self._address = self._registry.location(self._what, answer)
         self._offset = 0
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
