@@ -347,8 +347,15 @@ MISTAKES: list[tuple[str, str, str, str | None]] = [
     ('extras = [""]', "extras[0]", "is empty", None),
     ('extras = ["a", true]', "extras[1]", "must be text, not true", None),
     ('groups = ["a b"]', "groups[0]", "is not a name: `a b`", None),
-    ('kind = "image"', "kind", "must be one of `zip`, `layer`, `dir`, not `image`", None),
-    ('kind = 1.5', "kind", "must be one of `zip`, `layer`, `dir`, not a number: `1.5`", None),
+    ('kind = "tar"', "kind", "must be one of `zip`, `layer`, `dir`, `image`, not `tar`", None),
+    ('kind = 1.5', "kind", "must be one of `zip`, `layer`, `dir`, `image`, not a number: `1.5`", None),
+    ('image.environment = ["A=1"]',
+     "image.environment", "must be a table of text, not a list",
+     'as a flag and a variable it is `KEY=VALUE`; in a file `{ LOG_LEVEL = "info" }`'),
+    ('image.environment = { A = 1 }', "image.environment.A", "must be text, not a number: `1`", None),
+    ('image.labels = { "a=b" = "c" }', "image.labels.a=b", "is no name of a variable or label: `a=b`", None),
+    ('image.output = "dist/image"',
+     "image.output", "is no place for an image: `dist/image`", "write `oci:`, `docker:` or `registry:` before"),
     ('output = 2026-11-22', "output", "must be text, not a date or time", None),
     ('output = {}', "output", "must be text, not a table", None),
     ('scripts = "yes"', "scripts", "must be true or false, not text: `yes`", None),
@@ -409,7 +416,11 @@ def test_a_wrong_target_is_explained_by_the_targets_room(tmp_path: Path) -> None
         ({"MANYLAMBDA_AUDIT": "maybe"}, "`MANYLAMBDA_AUDIT` must be true or false, not text: `maybe`", None),
         ({"MANYLAMBDA_JOBS": "two"}, "`MANYLAMBDA_JOBS` must be a number, not text: `two`", None),
         ({"MANYLAMBDA_JOBS": "-2"}, "`MANYLAMBDA_JOBS` must be a number, not text: `-2`", None),
-        ({"MANYLAMBDA_KIND": "tar"}, "`MANYLAMBDA_KIND` must be one of `zip`, `layer`, `dir`, not `tar`", None),
+        (
+            {"MANYLAMBDA_KIND": "tar"},
+            "`MANYLAMBDA_KIND` must be one of `zip`, `layer`, `dir`, `image`, not `tar`",
+            None,
+        ),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(
@@ -436,7 +447,7 @@ def test_all_mistakes_are_told_at_once_even_those_a_flag_overrides(tmp_path: Pat
     )
     assert message == (
         "4 settings are wrong: "
-        "`tool.manylambda.kind` in `pyproject.toml` must be one of `zip`, `layer`, `dir`, not `tar`; "
+        "`tool.manylambda.kind` in `pyproject.toml` must be one of `zip`, `layer`, `dir`, `image`, not `tar`; "
         "`tool.manylambda.tragets` in `pyproject.toml` is not a setting; "
         "`tool.manylambda.files.exclude[0]` in `pyproject.toml` must be text, not a number: `1`; "
         "`MANYLAMBDA_JOBS` must be a number, not text: `x`"
@@ -514,7 +525,9 @@ def test_keys_flags_variables_and_attributes_are_unique_and_every_attribute_is_a
     assert len({field.key for field in FIELDS}) == len({field.attribute for field in FIELDS}) == len(FIELDS)
     assert len({field.variable for field in FIELDS}) == len(FIELDS)
     of_settings = {one.name for one in fields(Settings)} - {"project", "file", "files"}
-    of_rules = {f"files_{one.name}" for one in fields(FileRules)} - {"files_is_package", "files_output", "files_name"}
+    of_rules = {f"files_{one.name}" for one in fields(FileRules)} - {
+        *("files_is_package", "files_output", "files_images", "files_name")
+    }
     assert {field.attribute for field in FIELDS} == of_settings | of_rules
 
 
@@ -543,6 +556,8 @@ def test_the_environment_and_a_flag_say_the_same_as_the_file(
     items = [_as_flag(item) for item in value] if isinstance(value, list) else None
     if field.shape is Shape.TABLES:
         items = [f"{name}:{key}={one}" for name, table in value.items() for key, one in table.items()]
+    if field.shape is Shape.PAIRS:
+        items = [f"{key}={one}" for key, one in value.items()]
     text = ",".join(items) if items else str(value)
     flags = {key: one for key, one in FLAGS.items() if key != field.attribute}
     by_variable = load(tmp_path, {field.variable: text}, flags)
@@ -613,6 +628,7 @@ def test_what_is_read_is_what_the_schema_allows(field: Field, value: Any) -> Non
             assert not is_valid or field.shape in {
                 Shape.SOURCES,
                 Shape.TEXT,
+                Shape.IMAGE,
                 Shape.TARGETS,
                 Shape.IGNORES,
                 Shape.REQUIREMENTS,
