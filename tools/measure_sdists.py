@@ -70,9 +70,9 @@ SDISTS: Final = (
           use="len(__import__('contourpy').contour_generator(z=[[0, 1], [1, 2]]).lines(0.5)) == 1", needs=("numpy",)),
     Sdist(name="pywavelets", version="1.9.0", kind="meson, Cython (numpy)",
           use="len(__import__('pywt').dwt([1, 2, 3, 4], 'db1')) == 2", needs=("numpy",)),
-    Sdist(name="rapidfuzz", version="3.14.6", kind="CMake (scikit-build-core), C++",
-          use="__import__('rapidfuzz.distance.Levenshtein_cpp') is not None "
-          "and __import__('rapidfuzz').fuzz.ratio('ab', 'ab') == 100"),
+    Sdist(name="levenshtein", version="0.27.5", kind="CMake (scikit-build-core), C++, Cython",
+          use="__import__('Levenshtein.levenshtein_cpp').levenshtein_cpp.distance('abc', 'abd') == 1",
+          needs=("rapidfuzz",)),
     Sdist(name="argon2-cffi-bindings", version="26.2.0", kind="CMake, C (cffi)",
           use="__import__('_argon2_cffi_bindings').lib.ARGON2_VERSION_13 == 19", needs=("cffi",)),
     Sdist(name="uvloop", version="0.23.0", kind="autotools (libuv), Cython",
