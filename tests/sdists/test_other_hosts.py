@@ -146,10 +146,10 @@ def test_a_build_without_bubblewrap_gives_the_same_bytes(
         "HERE = '/build/source/answers-1.0'",
     ]
     assert str(real).encode() not in b"".join(made.values())
-    for name in ("native", "other"):
-        native = made[f"answers/_{name}.cpython-313-aarch64-linux-gnu.so"]
-        assert f"src/{name}.c\0".encode() in native
-    assert b"\0build/source/answers-1.0/src/deep/inner.h\0" in native
+    native, other = (made[f"answers/_{name}.cpython-313-aarch64-linux-gnu.so"] for name in ("native", "other"))
+    assert b"\0src/native.c\0" in native
+    assert b"src/deep/inner.h\0" in native
+    assert b"\0build/source/answers-1.0/src/deep/inner.h\0" in other
 
 
 def test_a_build_is_in_its_folder_by_the_name_that_it_asks_the_system_for(tmp_path: Path) -> None:
@@ -294,6 +294,17 @@ def test_a_link_of_a_mac_becomes_one_for_the_target(tmp_path: Path) -> None:
         *("cc", "-target", "aarch64-linux-gnu.2.34", "-fno-sanitize=undefined", "-g0", "-O2"),
         *("-ffile-prefix-map=/b/source=.", "-ffile-reproducible", "-s", "a.o", "-o", "a.so", "-shared"),
     ]
+
+
+def test_on_windows_there_is_a_patchelf_as_long_as_nothing_is_to_be_patched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = str(_settings(tmp_path, is_windows=True))
+    assert compiler.main([settings, "patchelf", "--print-rpath", "a.so"]) == 0
+    assert capsys.readouterr().out == "\n"
+    assert compiler.main([settings, "patchelf", "--set-rpath", "$ORIGIN/libs", "a.so"]) == 1
+    assert "no `patchelf` for Windows" in capsys.readouterr().err
+    assert "no `patchelf` for Windows" in (tmp_path / "failures").read_text()
 
 
 def test_arguments_that_windows_would_not_take_go_through_a_file(tmp_path: Path) -> None:

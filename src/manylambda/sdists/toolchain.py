@@ -187,7 +187,7 @@ def lay_out(toolchain: Toolchain, folder: Path, root: str, places: Places) -> di
     (folder / "target.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     shims = folder / "bin"
     shims.mkdir()
-    for name in (*TOOLS, *_ALIASES, *programs):
+    for name in (*TOOLS, *(("patchelf",) if launchers.WINDOWS else ()), *_ALIASES, *programs):
         command = [places.python, "-I", "-S", f"{own}/compiler.py", f"{own}/settings.json", _ALIASES.get(name, name)]
         launchers.write(shims / name, command, toolchain.launcher)
     (folder / "cross.ini").write_text(_meson(toolchain, f"{own}/bin"), encoding="utf-8")

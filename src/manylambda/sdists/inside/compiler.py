@@ -87,14 +87,16 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # it was linked without symbols; zig has nothing that strips in place
     if tool == "pkg-config":
         return _pkg_config(settings, words)
+    if tool == "patchelf":
+        return _patchelf(settings, words)
     if tool == "run":
         return _run_python(words)
+    if tool in settings["programs"]:
+        return _ask_program(settings, tool, words)
     if settings["is_windows"]:
         words = list(_of_unix(words))
     if tool == "ld":  # libtool asks for one, and then links with `cc`
         return _run(settings, [settings["zig"], "ld.lld", *words], None)
-    if tool in settings["programs"]:
-        return _ask_program(settings, tool, words)
     if tool in {"ar", "ranlib"}:
         return _run(settings, [settings["zig"], tool, *words], None)
     return _compile(settings, tool, words)
@@ -107,6 +109,20 @@ def _run_python(words: Sequence[str]) -> int:
     """
     if os.path.basename(words[0]).startswith("python"):  # noqa: PTH119
         return subprocess.run(words, check=False).returncode
+    return 1
+
+
+def _patchelf(settings: dict[str, Any], words: Sequence[str]) -> int:
+    """Stand for a program that Windows does not have, and that meson-python wants before it is known to be needed.
+
+    No module has a folder of this host in it, so that there is none to be taken out.
+    """
+    if words[:1] in (["--version"], ["--print-rpath"]):
+        sys.stdout.write("patchelf 0.18.0\n" if words[0] == "--version" else "\n")
+        return 0
+    reason = "error: no `patchelf` for Windows, which is to let a module find a library of its wheel"
+    sys.stderr.write(f"{reason}\n")
+    _note(settings, "patchelf", [reason])
     return 1
 
 
