@@ -250,6 +250,13 @@ def test_a_rebuild_writes_nothing(run: Run, locked: Path, base: Path) -> None:
     assert json.loads((Path(first["path"]) / "index.json").read_bytes())["schemaVersion"] == 2
 
 
+def test_a_base_in_the_project_is_no_part_of_the_image(run: Run, locked: Path, base: Path) -> None:
+    first = made(run, locked, base)
+    inside = locked / "base"
+    shutil.copytree(base, inside)
+    assert made(run, locked, inside)["image"]["digest"] == first["image"]["digest"]
+
+
 def test_an_image_is_no_part_of_the_next(run: Run, locked: Path, base: Path) -> None:
     for place in ("oci:built/{target}", "docker:image.tar"):
         first = made(run, locked, base, "--image-output", place, cwd=locked)
@@ -319,7 +326,21 @@ def test_lambdas_own_base_is_asked_for_by_its_name(run: Run, locked: Path) -> No
     assert "`public.ecr.aws/lambda/python:3.13-arm64` is not in the cache" in ran.stderr
 
 
+def test_what_the_runtime_has_is_not_in_another_base(run: Run, locked: Path, tmp_path: Path) -> None:
+    plain = layout(PLAIN, architecture="arm64").folder(tmp_path / "plain")
+    ran = made(run, locked, plain, "--exclude-provided", status=2)
+    assert "hint: do without `--exclude-provided`: only Lambda's own images have what the runtime has, or" in ran.stderr
+
+
 # What is refused
+
+
+def test_a_function_that_is_an_image_takes_no_layers(run: Run, locked: Path, base: Path) -> None:
+    ran = made(run, locked, base, "--layer", "common.zip", status=2)
+    assert ran.stderr == (
+        "error: a function that is an image takes no layers: `common.zip`\n\n"
+        "hint: add what they hold to the dependencies, or build a zip\n"
+    )
 
 
 def test_what_would_not_load_is_not_written(run: Run, index: Index, project: Path, base: Path) -> None:

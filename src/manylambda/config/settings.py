@@ -262,16 +262,17 @@ def _settings(folder: Path, document: Mapping[str, Any], file: Path | None, give
             sources=given.pop("files_sources", None),
             is_package=package,
             output=output,
-            images=_written_in(given.get("image_output"), given.get("targets", ())),
+            images=_images(given.get("image_output"), given.get("image_base"), given.get("targets", ())),
             name=name,
         ),
         **given,
     )
 
 
-def _written_in(place: ImagePlace | None, targets: Sequence[Target]) -> tuple[Path, ...]:
-    """Return where images are written that are not to be part of the next one."""
-    paths = [place.of(target).path for target in targets] if place is not None else []
+def _images(output: ImagePlace | None, base: ImagePlace | None, targets: Sequence[Target]) -> tuple[Path, ...]:
+    """Return where images are written, and what they start from: no part of the next one."""
+    places = [output.of(target) for target in targets] if output is not None else []
+    paths = [place.path for place in (*places, *([base] if base is not None else []))]
     return tuple(path for path in paths if path is not None)
 
 

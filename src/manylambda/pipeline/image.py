@@ -56,6 +56,11 @@ def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWhee
     """Write the image of one target, unless the audit refuses what would be in `/var/task`."""
     settings, target = packer.settings, selection.target
     place = _place(settings, target)
+    if settings.layers:
+        raise RequestError(
+            "a function that is an image takes no layers: " + ", ".join(f"`{one.name}`" for one in settings.layers),
+            hint="add what they hold to the dependencies, or build a zip",
+        )
     contents = packer.lay_out(selection, stored)
     subject = packer.subject(contents, None)
     report = audits.check(subject, rules.ALL if settings.audit else (), ignore=settings.ignore)
@@ -216,9 +221,12 @@ class _Maker:
             )
             return None
         if not any(one.inventory.name == _CLIENT for one in self._contents.stored):
+            add = f"add `{_CLIENT}` to the project's dependencies"
+            if self._settings.exclude_provided:
+                add = "do without `--exclude-provided`: only Lambda's own images have what the runtime has"
             raise RequestError(
                 f"`{name}` has nothing that starts handlers, and `{_CLIENT}` is not among the distributions",
-                hint=f"add `{_CLIENT}` to the project's dependencies, or start from `{self._target.image}`",
+                hint=f"{add}, or start from `{self._target.image}`",
             )
         self._progress.info(f"{self._target}: `{name}` starts no handlers: `{seen.python} -m {_CLIENT}` does")
         return (seen.python, "-m", _CLIENT)

@@ -71,7 +71,7 @@ class FileRules:
     output: Path | None = None
     """Where packages are written: never part of one."""
     images: tuple[Path, ...] = ()
-    """Where container images are written: likewise."""
+    """Where container images are written, and what they are made from: likewise."""
     name: str | None = None
     """The first part of the names of packages: those of earlier builds are never part of one."""
 
