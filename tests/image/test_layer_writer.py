@@ -264,6 +264,18 @@ def test_members_of_wheels_files_and_bytes_become_the_same_layer(cache: Cache, t
     assert len({part.digest for part in made}) == 1
 
 
+@pytest.mark.parametrize("name", [".wh.app.py", "pkg/.wh..wh..opq", ".wh.d/x.py"])
+def test_a_name_that_would_remove_files_is_refused(cache: Cache, name: str) -> None:
+    with pytest.raises(PackagingError, match=re.escape(f"`{name}` of `project` cannot be in an image: names that")):
+        layer(PackageTree([entry(name)]), "var/task", {}, cache=cache)
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "ü" * 128, "/".join(["d" * 200] * 21)])
+def test_a_name_that_linux_does_not_take_is_refused(cache: Cache, name: str) -> None:
+    with pytest.raises(PackagingError, match=re.escape(f"is longer than Linux takes: `{name[:80]}...`")):
+        layer(PackageTree([entry(name)]), "var/task", {}, cache=cache)
+
+
 # The cache
 
 

@@ -28,6 +28,9 @@ _FACTS: Final = 1
 _FORMAT: Final = 1
 """Goes up whenever the same tree gives another tar than before."""
 _CHUNK: Final = 1 << 20
+_WHITEOUT: Final = b".wh."
+_MAX_NAME: Final = 255
+_MAX_PATH: Final = 4096
 
 
 def layer(
@@ -117,10 +120,19 @@ def _folders(tree: PackageTree, folder: str) -> set[str]:
 
 
 def _named(entry: Entry, folder: str) -> bytes:
+    path = f"{folder}/{entry.path}"
     try:
-        return file_header(f"{folder}/{entry.path}", _mode(entry), entry.content.size)
+        parts = [part.encode() for part in path.split("/")]
     except UnicodeEncodeError as error:
         raise PackagingError(f"a path of `{entry.origin}` is not Unicode: {entry.path!r}") from error
+    if any(part.startswith(_WHITEOUT) for part in parts):
+        raise PackagingError(
+            f"`{entry.path}` of `{entry.origin}` cannot be in an image: names that begin with `.wh.` remove files there",
+            hint="leave it out: `--exclude-files` for the project's own, `--exclude` for a distribution",
+        )
+    if max(map(len, parts)) > _MAX_NAME or len(path.encode()) >= _MAX_PATH:
+        raise PackagingError(f"a path of `{entry.origin}` is longer than Linux takes: `{entry.path[:80]}...`")
+    return file_header(path, _mode(entry), entry.content.size)
 
 
 def _mode(entry: Entry) -> int:
