@@ -127,7 +127,7 @@ def _named(entry: Entry, folder: str) -> bytes:
         raise PackagingError(f"a path of `{entry.origin}` is not Unicode: {entry.path!r}") from error
     if any(part.startswith(_WHITEOUT) for part in parts):
         raise PackagingError(
-            f"`{entry.path}` of `{entry.origin}` cannot be in an image: names that begin with `.wh.` remove files there",
+            f"`{entry.path}` of `{entry.origin}` cannot be in an image: names that begin with `.wh.` remove files",
             hint="leave it out: `--exclude-files` for the project's own, `--exclude` for a distribution",
         )
     if max(map(len, parts)) > _MAX_NAME or len(path.encode()) >= _MAX_PATH:
