@@ -71,7 +71,7 @@ SDISTS: Final = (
     Sdist(name="pywavelets", version="1.9.0", kind="meson, Cython (numpy)",
           use="len(__import__('pywt').dwt([1, 2, 3, 4], 'db1')) == 2", needs=("numpy",)),
     Sdist(name="levenshtein", version="0.27.5", kind="CMake (scikit-build-core), C++, Cython",
-          use="__import__('Levenshtein.levenshtein_cpp').levenshtein_cpp.distance('abc', 'abd') == 1",
+          use="__import__('Levenshtein.levenshtein_cpp') and __import__('Levenshtein').distance('abc', 'abd') == 1",
           needs=("rapidfuzz",)),
     Sdist(name="argon2-cffi-bindings", version="26.2.0", kind="CMake, C (cffi)",
           use="__import__('_argon2_cffi_bindings').lib.ARGON2_VERSION_13 == 19", needs=("cffi",)),
