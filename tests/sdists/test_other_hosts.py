@@ -247,6 +247,7 @@ def test_what_is_about_another_host_is_left_out(words: str, kept: str) -> None:
     ("words", "kept"),
     [
         ("/O2 /EHsc /std:c++17 /MD -c src\\a.c", "-c src/a.c"),
+        ("-DMS_WIN64= -DMY=1 a.c", "-DMY=1 a.c"),
         ("/DNAME=1 /IC:\\own /Usomething a.c", "-DNAME=1 -IC:/own -Usomething a.c"),
         ('-DTEXT="a\\b" -IC:\\x\\include -oC:\\x\\a.o', '-DTEXT="a\\b" -IC:/x/include -oC:/x/a.o'),
     ],
@@ -428,7 +429,8 @@ def test_a_python_that_says_it_is_of_macos_gives_the_same_bytes(
 
 
 _WHO_ASKS = """
-import json, os, sys, sysconfig
+import json, os, platform, sys, sysconfig
+platform.system = lambda: "Windows"
 sysconfig.get_config_vars()
 sys.platform = "win32"
 exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), {"__name__": "_manylambda_target"})
@@ -441,6 +443,10 @@ names = ["shutil", "subprocess", "multiprocessing.context", "mesonbuild.utils.un
          "setuptools._distutils.ccompiler", "distutils.command.build_ext", "setuptools.command.build_ext",
          "distutils.dir_util", "platform", "sysconfig"]
 found = {name: asked(name) for name in names}
+scope = {}
+for name in ("mesonbuild/scripts/python_info.py", "packaging/tags.py"):
+    exec(compile("import sysconfig; found = sysconfig.get_platform()", "/env/" + name, "exec"), scope)
+    found[name] = scope["found"]
 found["a setup.py"] = asked("__main__", sys.argv[2] + "/lib-1.0/setup.py")
 found["own"] = [sys.platform, os.confstr("CS_GNU_LIBC_VERSION"), os.uname().machine]
 del vars(os)["name"]; vars(os)["name"] = "posix"
@@ -468,13 +474,15 @@ def test_a_build_is_told_of_the_target_and_what_runs_programs_of_the_host(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    host = ["win32", "nt", "Linux"]  # the last is what this one is
+    host = ["win32", "nt", "Windows"]
     for name in ("shutil", "subprocess", "multiprocessing.context", "mesonbuild.utils.universal"):
         assert found[name] == host, name
     for name in ("setup", "packaging.tags", "distutils.dir_util", "platform", "sysconfig"):
         assert found[name] == ["linux", "nt", "Linux"], name
     for name in ("setuptools._distutils.ccompiler", "distutils.command.build_ext", "setuptools.command.build_ext"):
         assert found[name] == ["linux", "posix", "Linux"], name
+    assert found["mesonbuild/scripts/python_info.py"] == "win-amd64"
+    assert found["packaging/tags.py"] == "linux-aarch64"
     assert found["a setup.py"] == ["linux", "posix", "Linux"]
     assert found["own"] == ["linux", "glibc 2.34", "aarch64"]
 

@@ -90,9 +90,9 @@ _ALIASES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-# There CMake would look for Visual Studio; and setuptools before 60 would take a `distutils` of the standard library,
-# which knows Windows by other ways than those that `inside/cross.py` answers on.
-_OF_WINDOWS: Final = {"CMAKE_GENERATOR": "Ninja", "SETUPTOOLS_USE_DISTUTILS": "local"}
+# There CMake and meson would look for Visual Studio, and setuptools before 60 would take `distutils` of the standard
+# library, which knows Windows by other ways than those that `inside/cross.py` answers on.
+_OF_WINDOWS: Final = {"CMAKE_GENERATOR": "Ninja", "VSINSTALLDIR": "none", "SETUPTOOLS_USE_DISTUTILS": "local"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

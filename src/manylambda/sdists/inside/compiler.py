@@ -170,7 +170,7 @@ def _of_unix(words: Iterable[str]) -> Iterator[str]:
             if match := _MSVC.fullmatch(word):
                 yield from _of_unix([f"-{match[1]}{match[2]}"])
         elif word.startswith("-D"):
-            yield word
+            yield from () if word.startswith("-DMS_WIN") else (word,)
         else:
             yield word.replace("\\", "/")
 

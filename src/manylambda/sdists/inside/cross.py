@@ -58,6 +58,11 @@ def describe_target(facts: dict[str, Any]) -> None:
     def system() -> str:
         return own_system if _is_of_host(_asking()) else "Linux"
 
+    def get_platform() -> str:
+        # meson asks by another program, and on Windows takes its answer for one of Windows; it heeds the number only.
+        asking = sys._getframe(1).f_code.co_filename
+        return "win-amd64" if own_system == "Windows" and asking.endswith("python_info.py") else str(facts["platform"])
+
     def confstr(name: Any) -> str | None:
         if name == "CS_GNU_LIBC_VERSION":
             return f"glibc {facts['glibc']}"
@@ -66,7 +71,7 @@ def describe_target(facts: dict[str, Any]) -> None:
         return str(own_confstr(name))
 
     answers = (
-        (sysconfig, "get_platform", lambda: facts["platform"]),
+        (sysconfig, "get_platform", get_platform),
         (sysconfig, "get_path", get_path),
         (sysconfig, "get_paths", get_paths),
         (platform, "machine", lambda: machine),
