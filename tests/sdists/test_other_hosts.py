@@ -248,6 +248,7 @@ def test_what_is_about_another_host_is_left_out(words: str, kept: str) -> None:
     [
         ("/O2 /EHsc /std:c++17 /MD -c src\\a.c", "-c src/a.c"),
         ("-DMS_WIN64= -DMY=1 a.c", "-DMY=1 a.c"),
+        ("a.o C:\\Python313\\libs\\python313.lib C:/libs/python3.lib own.lib", "a.o own.lib"),
         ("/DNAME=1 /IC:\\own /Usomething a.c", "-DNAME=1 -IC:/own -Usomething a.c"),
         ('-DTEXT="a\\b" -IC:\\x\\include -oC:\\x\\a.o', '-DTEXT="a\\b" -IC:/x/include -oC:/x/a.o'),
     ],

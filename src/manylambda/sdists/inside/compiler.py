@@ -69,6 +69,7 @@ _ARM_ARCH = re.compile(r"-march=armv([89])(?:\.(\d))?-a((?:\+[a-z0-9]+)*)")
 _X86_LEVEL = re.compile(r"-march=x86-64(?:-(v\d))?")
 _FOLDER_FOLLOWS = frozenset({"-I", "-L", "-isystem", "-idirafter"})
 _LOADER_PATH = re.compile(r"@(loader_path|executable_path)(?=/|$)")
+_LIBPYTHON = re.compile(r"(.*[\\/])?python\d+t?(_d)?\.lib", re.IGNORECASE)
 _MSVC = re.compile(r"/([DIU])(.*)")
 # What Windows starts: a little less than it takes, for it counts the quotes too.
 _MOST_CHARACTERS = 30_000
@@ -169,6 +170,8 @@ def _of_unix(words: Iterable[str]) -> Iterator[str]:
         if word.startswith("/"):
             if match := _MSVC.fullmatch(word):
                 yield from _of_unix([f"-{match[1]}{match[2]}"])
+        elif _LIBPYTHON.fullmatch(word):
+            continue  # an extension has no need of it
         elif word.startswith("-D"):
             yield from () if word.startswith("-DMS_WIN") else (word,)
         else:
