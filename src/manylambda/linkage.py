@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from manylambda.elf import NativeFile
-    from manylambda.target import Target
+    from manylambda.target import GlibcVersion, Target
 
 FUNCTION_ROOT: Final = "/var/task/"
 LAYER_ROOT: Final = "/opt/"
@@ -29,7 +29,7 @@ class Outcome(Enum):
     """What becomes of one needed library."""
 
     PROVIDED = "provided"
-    """The runtime's copy is loaded."""
+    """The copy of the runtime, or of the system that was looked into, is loaded."""
     BUNDLED = "bundled"
     """A file of the package is loaded."""
     UNREACHED = "unreached"
@@ -58,7 +58,7 @@ class VersionFault(NamedTuple):
     soname: str
     version: str
     provider: str | None
-    """The bundled file that lacks it; None for the runtime's library."""
+    """The bundled file that lacks it; None for the library of the runtime or of the system."""
     chain: tuple[str, ...]
 
 
@@ -69,6 +69,18 @@ class Linkage(NamedTuple):
     version_faults: tuple[VersionFault, ...]
     roots: tuple[str, ...] = ()
     """The files that were loaded first in a process of their own: every module, and what no other file leads to."""
+
+
+class System(NamedTuple):
+    """What the loader finds besides the package in a system that was looked into: in place of the target's table."""
+
+    files: Mapping[str, ElfFile]
+    """The libraries that are needed, by absolute path, under each folder that leads to them."""
+    library_path: tuple[str, ...]
+    """The folders of `LD_LIBRARY_PATH`, those of the package among them."""
+    folders: tuple[str, ...]
+    """Where the loader looks last."""
+    glibc: GlibcVersion
 
 
 class Scopes:
@@ -183,9 +195,21 @@ def is_loadable(path: str, native: NativeFile, target: Target) -> bool:
     return module is None or imports_tag(module.tag, target)
 
 
-def resolve(natives: Mapping[str, NativeFile], target: Target) -> Linkage:
-    """Link every loadable file of `natives` (absolute path in the execution environment -> facts) as ld.so would."""
-    return _Loader(natives, target).run()
+def resolve(natives: Mapping[str, NativeFile], target: Target, system: System | None = None) -> Linkage:
+    """Link every loadable file of `natives` (absolute path in the execution environment -> facts) as ld.so would.
+
+    `system` has the libraries besides them, and is where the target's table is not asked. Its own needs are links
+    where they are not met.
+    """
+    return _Loader(natives, target, system).run()
+
+
+def expanded(origin: str, folders: Iterable[str], machine: str) -> Iterator[str]:
+    """Yield the folders that search paths of a file in the folder `origin` mean."""
+    values = {"ORIGIN": origin, "LIB": "lib64", "PLATFORM": machine}
+    for folder in folders:
+        text = re.sub(_VARIABLE, lambda match: values[match["braced"] or match["bare"]], folder)
+        yield normpath(text if text.startswith("/") else FUNCTION_ROOT + text)
 
 
 class _Object(NamedTuple):
@@ -199,9 +223,12 @@ class _Object(NamedTuple):
 
 
 class _Loader:
-    def __init__(self, natives: Mapping[str, NativeFile], target: Target) -> None:
+    def __init__(self, natives: Mapping[str, NativeFile], target: Target, system: System | None) -> None:
         self._target = target
-        self._provided = target.provided
+        self._provided = target.provided if system is None else frozenset()
+        self._of_system: Mapping[str, ElfFile] = {} if system is None else system.files
+        self._served: dict[tuple[str, str], str] = {}
+        """The library of the system that serves a need, by needer and soname."""
         self._files: dict[str, ElfFile] = {
             path: native
             for path, native in sorted(natives.items())
@@ -213,9 +240,12 @@ class _Loader:
                 if name is not None:
                     self._by_soname.setdefault(name, path)
         # All folders of the system stand before those of the package (F3.12).
-        self._library_path = tuple(
-            folder for folder in target.library_path if f"{folder}/".startswith((FUNCTION_ROOT, LAYER_ROOT))
+        self._library_path = (
+            tuple(folder for folder in target.library_path if f"{folder}/".startswith((FUNCTION_ROOT, LAYER_ROOT)))
+            if system is None
+            else system.library_path
         )
+        self._last = () if system is None else system.folders
         self._links: dict[tuple[str, str, Outcome, str | None], Link] = {}
         self._roots: list[str] = []
         self._expanded: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
@@ -235,7 +265,12 @@ class _Loader:
             if path not in reached and not self._is_copy(path):
                 reached |= self._load(path)
         links = tuple(self._links.values())
-        return Linkage(links=links, version_faults=tuple(self._version_faults(links)), roots=tuple(self._roots))
+        unmet = {Outcome.UNREACHED, Outcome.MISSING}
+        return Linkage(
+            links=tuple(link for link in links if link.needer in self._files or link.outcome in unmet),
+            version_faults=tuple(self._version_faults(links)),
+            roots=tuple(self._roots),
+        )
 
     def _is_copy(self, path: str) -> bool:
         """Whether a file stands beside the one that its soname names: wheels hold what were links as copies."""
@@ -254,14 +289,14 @@ class _Loader:
         for one in queue:  # grows while it is read
             for soname in one.file.needed:
                 if soname in loaded:
-                    self._record(one, soname, Outcome.BUNDLED, loaded[soname])
+                    self._record_found(one, soname, loaded[soname])
                     continue
                 provider = self._search(one, soname)
                 if provider is None:
                     self._record_unbundled(one, soname)
                     continue
-                self._record(one, soname, Outcome.BUNDLED, provider)
-                found = self._files[provider]
+                self._record_found(one, soname, provider)
+                found = self._file(provider)
                 loaded[soname] = provider
                 if provider in paths:
                     continue
@@ -273,7 +308,7 @@ class _Loader:
         return paths
 
     def _search(self, one: _Object, soname: str) -> str | None:
-        """Return the file of the package that is loaded for `soname`; None when it is the runtime's, or nowhere."""
+        """Return the file that is loaded for `soname`; None when it is the runtime's by its table, or nowhere."""
         if "/" in soname:
             return self._at(normpath(soname if soname.startswith("/") else FUNCTION_ROOT + soname))
         if one.rpath and not one.file.runpath:
@@ -284,13 +319,18 @@ class _Loader:
                     return None
         if soname in self._provided:
             return None
-        for folder in self._library_path:
-            if (found := self._at(f"{folder}/{soname}")) is not None:
-                return found
-        for folder in self._expand(one.path, one.file.runpath):
-            if (found := self._at(f"{folder}/{soname}")) is not None:
-                return found
+        for folders in (self._library_path, self._expand(one.path, one.file.runpath), self._last):
+            for folder in folders:
+                if (found := self._at(f"{folder}/{soname}")) is not None:
+                    return found
         return None
+
+    def _record_found(self, one: _Object, soname: str, provider: str) -> None:
+        if provider in self._files:
+            self._record(one, soname, Outcome.BUNDLED, provider)
+        else:
+            self._served[one.path, soname] = provider
+            self._record(one, soname, Outcome.PROVIDED, None)
 
     def _record_unbundled(self, one: _Object, soname: str) -> None:
         if soname in self._provided:
@@ -311,10 +351,13 @@ class _Loader:
         if soname not in self._by_soname:
             return None
         folders = (*self._library_path, *self._expand(one.path, one.file.runpath))
-        return next((found for folder in folders if (found := self._at(f"{folder}/{soname}"))), None)
+        return next((path for folder in folders if (path := f"{folder}/{soname}") in self._files), None)
 
     def _at(self, path: str) -> str | None:
-        return path if path in self._files else None
+        return path if path in self._files or path in self._of_system else None
+
+    def _file(self, path: str) -> ElfFile:
+        return self._files.get(path) or self._of_system[path]
 
     def _rpath(self, path: str, file: ElfFile) -> tuple[str, ...]:
         # DT_RPATH counts for nothing in a file that has DT_RUNPATH.
@@ -327,23 +370,18 @@ class _Loader:
         key = (origin, folders)
         known = self._expanded.get(key)
         if known is None:
-            known = self._expanded[key] = tuple(self._expanded_folders(origin, folders))
+            known = self._expanded[key] = tuple(expanded(origin, folders, self._target.machine))
         return known
-
-    def _expanded_folders(self, origin: str, folders: Iterable[str]) -> Iterator[str]:
-        values = {"ORIGIN": origin, "LIB": "lib64", "PLATFORM": self._target.machine}
-        for folder in folders:
-            text = re.sub(_VARIABLE, lambda match: values[match["braced"] or match["bare"]], folder)
-            yield normpath(text if text.startswith("/") else FUNCTION_ROOT + text)
 
     def _version_faults(self, links: Iterable[Link]) -> Iterator[VersionFault]:
         defined: dict[str, bool] = {}
         definitions: dict[str, frozenset[str]] = {}
         for link in links:
-            needs = self._files[link.needer].version_needs.get(link.soname)
+            needs = self._file(link.needer).version_needs.get(link.soname)
             if not needs or link.outcome is Outcome.MISSING:
                 continue
-            if link.provider is None:
+            served = link.provider or self._served.get((link.needer, link.soname))
+            if served is None:
                 for version, weak in needs.items():
                     if version not in defined:
                         # A namespace the table does not know is no proof of a fault.
@@ -351,9 +389,9 @@ class _Loader:
                     if not weak and not defined[version]:
                         yield VersionFault(link.needer, link.soname, version, None, link.chain)
                 continue
-            if link.provider not in definitions:
-                definitions[link.provider] = frozenset(self._files[link.provider].version_definitions)
-            there = definitions[link.provider]
+            if served not in definitions:
+                definitions[served] = frozenset(self._file(served).version_definitions)
+            there = definitions[served]
             if there:  # of a library without versions the loader takes any symbol
                 for version, weak in needs.items():
                     if not weak and version not in there:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from image.saved import FOLDER, Layout, Link, layer, layout
 from product import schemas
+from trial import hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from image.saved import Hard
     from product.conftest import Ran, Run
@@ -183,9 +187,124 @@ def test_a_real_package_is_judged_in_every_format(
         assert found(saved, "python3.13-arm64", 0) == set()
 
 
-def members_of(tar: bytes) -> list[str]:
-    import io
-    import tarfile
+# Debian stands for the base: its own libraries judge.
 
+DEBIAN_CONFIG = {**CONFIG, "Entrypoint": ["/usr/bin/python3.13", "-m", "awslambdaric"]}
+DATA = Path(__file__).parent.parent / "elf" / "data"
+
+
+def system(root: Path, *names: str) -> bytes:
+    """Pack folders and files of a root file system, or all that a loader looks into."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names or ("etc", "lib", "lib64", "usr/lib", "usr/lib64", "usr/bin"):
+            if os.path.lexists(root / name):
+                archive.add(root / name, name)
+    return sink.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bullseye(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the C libraries of a Debian that is older than the runtime."""
+    hosts.needs("mmdebstrap")
+    root = tmp_path_factory.mktemp("bullseye") / "root"
+    subprocess.run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=extract", "--architectures=amd64"),
+            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+            *("--include=libc6,libstdc++6,libgcc-s1,libgomp1", "bullseye", str(root), hosts.mirror()),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return root
+
+
+@pytest.fixture
+def judged(run: Run, temporary: Path, path: Path) -> Callable[..., dict[str, Any]]:
+    """Audit an image of Debian for python3.13-x86_64; give the document, less what is not about loading."""
+
+    def audit(*layers: bytes, status: int = 0) -> dict[str, Any]:
+        layout(*layers, config=DEBIAN_CONFIG).tar(path)
+        document: dict[str, Any] = audited(run, temporary, path, "--format", "json", "--offline", status=status).json
+        schemas.check("audit", document)
+        other = {"image-entry-point", "distribution-missing"}
+        document["findings"] = [one for one in document["findings"] if one["rule"] not in other]
+        return document
+
+    return audit
+
+
+def wheel(**natives: str) -> bytes:
+    """Give a layer with the project's code and modules that a wheel for glibc 2.36 brought."""
+    told = "Wheel-Version: 1.0\nTag: cp313-cp313-manylinux_2_36_x86_64\n"
+    suffix = ".cpython-313-x86_64-linux-gnu.so"
+    return layer(
+        {
+            "var/task/app.py": b"def handler(event, context): ...\n",
+            "var/task/newer-1.dist-info/METADATA": b"Metadata-Version: 2.4\nName: newer\nVersion: 1\n",
+            "var/task/newer-1.dist-info/WHEEL": told.encode(),
+            "var/task/newer-1.dist-info/RECORD": "".join(f"{name}{suffix},,\n" for name in natives).encode(),
+            **{f"var/task/{name}{suffix}": (DATA / data).read_bytes() for name, data in natives.items()},
+        }
+    )
+
+
+@pytest.mark.network
+def test_a_wheel_for_the_newer_glibc_of_an_image_is_judged_by_it(judged: Callable[..., dict[str, Any]]) -> None:
+    app = wheel(_relr="relr.so", _dl="glibc_2_34.so", _cxx="glibcxx_3_4_30.so")
+    document = judged(system(hosts.root("amd64")), app)
+    assert (document["findings"], document["summary"]["image_glibc"]) == ([], "2.41")
+    # The runtime, which is judged where the image has no libraries, is older.
+    document = judged(BASE, app, status=1)
+    assert {one["rule"] for one in document["findings"]} == {
+        "glibc-too-new",
+        "symbol-version-missing",
+        "wheel-tag-mismatch",
+    }
+    assert "image_glibc" not in document["summary"]
+
+
+@pytest.mark.network
+def test_the_older_glibc_of_an_image_is_told(judged: Callable[..., dict[str, Any]], bullseye: Path) -> None:
+    document = judged(system(bullseye), wheel(_dl="glibc_2_34.so", _cxx="glibcxx_3_4_30.so"), status=1)
+    assert document["summary"]["image_glibc"] == "2.31"
+    told = {one["rule"]: (one["message"], one["hint"]) for one in document["findings"]}
+    assert told["glibc-too-new"] == (
+        "needs `GLIBC_2.34` (for `dlopen`, `pthread_create`), the image has glibc 2.31",
+        "choose a release with a wheel for manylinux_2_31 or older, or a newer base",
+    )
+    assert told["symbol-version-missing"][0] == (
+        "needs `GLIBCXX_3.4.30` of `libstdc++.so.6` (for `used`), which the image's does not define"
+    )
+
+
+@pytest.mark.network
+def test_a_library_that_the_base_lacks_is_missing_until_a_layer_brings_it(
+    run: Run, judged: Callable[..., dict[str, Any]], bullseye: Path, tmp_path: Path, shared_cache: Path
+) -> None:
+    words = ("wheel", "lightgbm==4.6.0", "-t", "python3.13-x86_64", "-o", str(tmp_path / "wheels"), "--no-audit")
+    run(*words, env={"MANYLAMBDA_CACHE_DIR": str(shared_cache)})
+    (made,) = (tmp_path / "wheels").glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        app = layer({f"var/task/{name}": archive.read(name) for name in archive.namelist() if name[-1] != "/"})
+    debian = system(hosts.root("amd64"))
+
+    def found(*layers: bytes) -> list[dict[str, Any]]:
+        # LightGBM's own WHEEL promises less than the name of its file.
+        document = judged(debian, APP, app, *layers, status=1)  # numpy is not there
+        return [one for one in document["findings"] if one["rule"] != "wheel-tag-mismatch"]
+
+    (finding,) = found()
+    assert (finding["rule"], finding["distribution"]) == ("library-missing", "lightgbm")
+    assert finding["message"] == "needs `libgomp.so.1`, which the image does not have where its loader looks"
+    folder = "usr/lib/x86_64-linux-gnu"
+    files = sorted(file.name for file in (bullseye / folder).glob("libgomp.so.1*"))
+    brought = system(bullseye, *(f"{folder}/{name}" for name in files))
+    assert found(brought) == []
+
+
+def members_of(tar: bytes) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         return archive.getnames()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from image.saved import Hard, Layout, Link, docker_save, layer, layout
-from manylambda.audits import Severity
+from manylambda.audits import Severity, libraries
 from manylambda.errors import RequestError
 from manylambda.pipeline.audit import examine
 from manylambda.target import Target
@@ -201,6 +201,159 @@ def test_a_library_of_the_package_is_found_through_links_out_of_it(path: Path) -
     assert report.shared_objects == 2
     layout(BASE, APP, layer({**natives, "opt/lib/libused.so.1": b""}), config=CONFIG).tar(path)
     assert "library-missing" in {finding.rule for finding in looked_at(path).findings}
+
+
+# The image's own libraries judge.
+
+
+def system(glibc: str = "2.41", **others: str) -> bytes:
+    """Give a layer with a C library, and others in `/usr/lib64` by the names of files with the data of ELF."""
+    banner = f"GNU C Library stable release version {glibc}.\n".encode()
+    c_library = elf(others.pop("libc", "plain.so"))
+    return layer(
+        {
+            "usr/lib64/libc.so.6": c_library + banner,
+            "lib64": Link("usr/lib64"),
+            **{f"usr/lib64/{name.replace('__', '.')}": elf(data) for name, data in others.items()},
+        }
+    )
+
+
+def of_image(path: Path, module: str, *layers: bytes, **config: Any) -> list[tuple[str, str | None, str]]:
+    app = layer({f"var/task/{ELF}": elf(module)})
+    layout(BASE, APP, app, *layers, config={**CONFIG, **config}).tar(path)
+    return [(one.rule, one.path, one.message) for one in looked_at(path).findings]
+
+
+def test_the_glibc_of_the_image_judges_and_not_that_of_the_runtime(path: Path) -> None:
+    assert of_image(path, "relr.so", system("2.41")) == []
+    assert looked_at(path).image_glibc == "2.41"
+    assert of_image(path, "glibc_2_34.so", system("2.31", libc="libversioned_1.so.1")) == [
+        (
+            "glibc-too-new",
+            ELF,
+            "needs `GLIBC_2.34` (for `dlopen`, `pthread_create`, `puts`), the image has glibc 2.31",
+        )
+    ]
+    assert looked_at(path).findings[0].hint == (
+        "it was built on a newer system: build it for x86_64 with glibc 2.31 or older"
+    )
+
+
+def test_an_image_without_glibc_is_judged_by_the_runtime(path: Path) -> None:
+    (found,) = of_image(path, "relr.so")
+    assert found == ("glibc-too-new", ELF, "needs `GLIBC_ABI_DT_RELR`, the runtime has glibc 2.34")
+    assert looked_at(path).image_glibc is None
+    other = layer({"usr/lib64/libc.so.6": elf("aarch64.so") + b"stable release version 2.41."})
+    assert of_image(path, "relr.so", other) == [found]
+
+
+def test_a_library_of_the_image_is_there_and_one_it_lacks_is_missing(path: Path) -> None:
+    ((rule, where, message),) = of_image(path, "needs_used.so", system())
+    assert (rule, where) == ("library-missing", ELF)
+    assert message == "needs `libused.so.1`, which the image does not have where its loader looks"
+    assert looked_at(path).findings[0].hint == (
+        "install the package of the base's system that has `libused.so.1`, or choose a build that brings it"
+    )
+    assert of_image(path, "needs_used.so", system(libused__so__1="libused.so.1")) == []
+    # A later layer removes it.
+    gone = layer({"usr/lib64/.wh.libused.so.1": b""})
+    assert [one[0] for one in of_image(path, "needs_used.so", system(libused__so__1="libused.so.1"), gone)] == [
+        "library-missing"
+    ]
+
+
+def test_a_library_of_the_image_of_another_machine_is_passed_over(path: Path) -> None:
+    found = of_image(path, "needs_used.so", system(libused__so__1="aarch64.so"))
+    assert [one[0] for one in found] == ["library-missing"]
+
+
+def test_the_folders_of_ld_so_conf_and_of_the_environment_are_searched(path: Path) -> None:
+    library: dict[str, bytes | Link | Hard | None] = {"usr/local/own/libused.so.1": elf("libused.so.1")}
+    assert [one[0] for one in of_image(path, "needs_used.so", system(), layer(library))] == ["library-missing"]
+    told = {
+        "etc/ld.so.conf": b"include ld.so.conf.d/*.conf\n",
+        "etc/ld.so.conf.d/own.conf": b"# ours\n/usr/local/own\n",
+    }
+    assert of_image(path, "needs_used.so", system(), layer({**library, **told})) == []
+    assert of_image(path, "needs_used.so", system(), layer({**library, "etc/ld.so.conf": b"/usr/local/own"})) == []
+    variable = {"Env": ["LD_LIBRARY_PATH=/var/lang/lib:/usr/local/own"]}
+    assert of_image(path, "needs_used.so", system(), layer(library), **variable) == []
+
+
+def test_what_a_library_of_the_image_needs_is_needed(path: Path) -> None:
+    (rule, where, message), _ = of_image(path, "needs_used.so", system(libused__so__1="needs_versioned.so"))
+    assert (rule, where) == ("library-missing", "/lib64/libused.so.1")
+    assert message == (
+        "needs `libversioned.so.1`, which the image does not have where its loader looks "
+        f"(loaded by {ELF} -> /lib64/libused.so.1)"
+    )
+
+
+def test_the_symbol_versions_of_the_images_library_count(path: Path) -> None:
+    assert of_image(path, "needs_versioned.so", system(libversioned__so__1="libversioned_2.so.1")) == []
+    assert of_image(path, "needs_versioned.so", system(libversioned__so__1="libversioned_1.so.1")) == [
+        (
+            "symbol-version-missing",
+            ELF,
+            "needs `USED_2.0` of `libversioned.so.1` (for `used`), which the image's does not define",
+        )
+    ]
+
+
+def test_what_the_environment_puts_first_shadows_a_bundled_library(path: Path) -> None:
+    bundled = layer({"var/used.libs/x": b"", "var/task/lib/libz.so.1": elf("libz.so.1")})
+    own = system(libz__so__1="libz.so.1")
+    first = {"Env": ["LD_LIBRARY_PATH=/usr/lib64:/var/task/lib"]}
+    assert of_image(path, "needs_z_runpath.so", bundled, own, **first) == [
+        (
+            "library-shadowed",
+            "lib/libz.so.1",
+            f"is not what `{ELF}` gets: the image's own `libz.so.1` comes first",
+        )
+    ]
+    last = {"Env": ["LD_LIBRARY_PATH=/var/task/lib:/usr/lib64"]}
+    assert of_image(path, "needs_z_runpath.so", bundled, own, **last) == []
+
+
+def test_the_folder_of_the_function_is_searched_where_the_environment_names_it(path: Path) -> None:
+    app = layer(
+        {
+            "function/app.py": b"def handler(event, context): ...\n",
+            f"function/{ELF}": elf("needs_used.so"),
+            "function/own/libused.so.1": elf("libused.so.1"),
+        }
+    )
+    config = {**CONFIG, "WorkingDir": "/function", "Env": ["LD_LIBRARY_PATH=/function/own"]}
+    layout(BASE, system(), app, config=config).tar(path)
+    assert looked_at(path).findings == ()
+
+
+def test_only_the_libraries_that_are_needed_are_read(path: Path) -> None:
+    needed = system(libused__so__1="needs_versioned.so", libversioned__so__1="libversioned_2.so.1")
+    more = layer({f"usr/lib64/libmore{number}.so.1": elf("libz.so.1") for number in range(9)})
+    layout(BASE, APP, layer({f"var/task/{ELF}": elf("needs_used.so")}), needed, more, config=CONFIG).tar(path)
+    subject = examine(path, X86, offline=True).subject
+    assert subject.system is not None
+    assert subject.image is not None
+    names = {"libc.so.6", "libused.so.1", "libversioned.so.1"}
+    assert set(subject.system.files) == {f"{folder}/{name}" for folder in ("/lib64", "/usr/lib64") for name in names}
+    assert all(subject.image.libraries.content(name) is not None for name in subject.system.files)
+    assert subject.image.libraries.content("/usr/lib64/libmore1.so.1") is None
+
+
+def test_what_takes_too_many_walks_is_taken_to_be_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = system(libused__so__1="needs_versioned.so", libversioned__so__1="libversioned_1.so.1")
+    assert "symbol-version-missing" in {one[0] for one in of_image(path, "needs_used.so", files)}
+    monkeypatch.setattr(libraries, "_MAX_WALKS", 0)
+    assert of_image(path, "needs_used.so", files) == []
+
+
+def test_a_wheel_for_a_newer_glibc_is_right_where_the_image_has_it(path: Path) -> None:
+    tag = b"Tag: cp313-cp313-manylinux_2_36_x86_64\n"
+    wheel = layer({"var/task/one-1.dist-info/METADATA": metadata("one"), "var/task/one-1.dist-info/WHEEL": tag})
+    assert of_image(path, "relr.so", wheel, system("2.36")) == []
+    assert [one[0] for one in of_image(path, "plain.so", wheel, system("2.34"))] == ["wheel-tag-mismatch"]
 
 
 def metadata(name: str, *requires: str, version: str = "1") -> bytes:

@@ -99,6 +99,8 @@ class Report(NamedTuple):
     """What was found and does not count."""
     versions: Mapping[str, str] = MappingProxyType({})
     """Of the distributions that findings name, by normalised name."""
+    image_glibc: str | None = None
+    """The version of the glibc of an image whose own libraries judged; None where the table of the runtime did."""
 
     def number_of(self, severity: Severity) -> int:
         """Return how many findings have this severity."""
@@ -128,6 +130,7 @@ class Report(NamedTuple):
                 "shared_objects": self.shared_objects,
                 "files": self.files,
                 "unzipped_size": self.unzipped_size,
+                **({} if self.image_glibc is None else {"image_glibc": self.image_glibc}),
             },
         }
 

@@ -2,7 +2,8 @@
 
 `/var/task` is the function, `/opt` is where layers would be; where nothing is in `/var/task`, the working folder is
 the function (AWS's own examples for other base images use `/function`). What `pip install` put into the interpreter's
-own `site-packages` runs as well. All else of the image is not read, but known by name.
+own `site-packages` runs as well. All else of the image is not read, but known by name; of its libraries those are read
+that the function's native files need (`libraries`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.audits.findings import PROJECT
+from manylambda.audits.libraries import Libraries
 from manylambda.audits.making import Mode, UnsafeName
 from manylambda.errors import UnsafeArchive
 from manylambda.image import FileSystem, Scratch, choose, open_store, read_images
@@ -44,6 +46,8 @@ class ImageFacts(NamedTuple):
     """Whether the program of ENTRYPOINT is in the image; None where it is not named by its full path."""
     unpacked_size: int
     """Bytes of all image layers, uncompressed: what Lambda counts."""
+    libraries: Libraries
+    """What native files of the function find in the image besides each other."""
 
     @property
     def handler(self) -> str | None:
@@ -103,15 +107,17 @@ def open_image(path: Path, target: Target | None) -> OpenedImage:
         taken[folder] = _Taken(system, folder)
     system.spool(node for each in taken.values() for node in each.nodes.values())
     entry_point = image.config.entry_point
+    is_lambda_base = system.find("/var/runtime") is not None and system.find("/var/lang/bin") is not None
     facts = ImageFacts(
         image=image,
         task_folder=task,
-        is_lambda_base=system.find("/var/runtime") is not None and system.find("/var/lang/bin") is not None,
+        is_lambda_base=is_lambda_base,
         pythons=tuple(_pythons(everything)),
         has_entry_point=system.find(entry_point[0]) is not None
         if entry_point and entry_point[0].startswith("/")
         else None,
         unpacked_size=system.unpacked_size,
+        libraries=Libraries(system, image.config.environment, task, is_lambda_base=is_lambda_base),
     )
     return OpenedImage(
         facts=facts,

@@ -14,7 +14,7 @@ from manylambda.audits.findings import PROJECT, Finding, Ignore, Ignored, Report
 from manylambda.audits.making import UNKNOWN, Making
 from manylambda.audits.natives import native_facts
 from manylambda.elf import ElfFile, NativeFile
-from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, resolve
+from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, Linkage, System, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,9 +109,14 @@ class Subject:
         return digests(wanted.values())
 
     @cached_property
+    def system(self) -> System | None:
+        """The libraries of an image by which its native files are judged; None where the table of the runtime does."""
+        return None if self.image is None else self.image.libraries.needed_by(self.natives, self.target)
+
+    @cached_property
     def linkage(self) -> Linkage:
         """What the loader would do with them."""
-        return resolve(self.natives, self.target)
+        return resolve(self.natives, self.target, self.system)
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
@@ -246,4 +251,5 @@ def check(subject: Subject, rules: Iterable[Rule], *, ignore: Sequence[Ignore] =
         unzipped_size=subject.unzipped_size,
         ignored=tuple(sorted(ignored, key=lambda one: place(one.finding))),
         versions={name: subject.by_name[name].version for name in sorted(named) if name in subject.by_name},
+        image_glibc=None if subject.system is None else str(subject.system.glibc),
     )

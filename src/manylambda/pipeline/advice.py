@@ -37,6 +37,8 @@ _RULES: Final = frozenset(
         "wrong-machine",
     }
 )
+_LIBRARIES: Final = frozenset({"glibc-too-new", "symbol-version-missing", "wheel-tag-mismatch"})
+"""Those of them that judge by the libraries of the system."""
 _MOST: Final = 10
 """Distributions asked for; a package with more of them is wrong as a whole, which the first ones tell."""
 _PATIENCE: Final = {"MANYLAMBDA_HTTP_TIMEOUT": "4", "MANYLAMBDA_HTTP_RETRIES": "0"}
@@ -118,6 +120,8 @@ def _advisable(finding: Finding, subject: Subject) -> Distribution | None:
             return None
         if finding.severity is not Severity.ERROR and finding.rule != "wheel-tag-mismatch":
             return None  # can be done without, or is had from elsewhere
+        if finding.rule in _LIBRARIES and subject.system is not None and subject.system.glibc < subject.target.glibc:
+            return None  # what runs on the target need not run in this image
         if finding.path is not None and isinstance(subject.facts.get(finding.path), Malformed):
             return None  # the right file, damaged
     return subject.by_name.get(finding.distribution)

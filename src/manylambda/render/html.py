@@ -119,6 +119,8 @@ def _package_facts(subject: Subject, report: Report, parts: Anatomy) -> str:
         pairs.append(("layers", f"{len(subject.layers)}"))
     if subject.handler:
         pairs.append(("handler", path(subject.handler)))
+    if report.image_glibc is not None:
+        pairs.append(("judged by", f"its own libraries, glibc {plain(report.image_glibc)}"))
     return webpage.pairs("Package", pairs)
 
 

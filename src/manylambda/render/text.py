@@ -92,6 +92,7 @@ def audit(report: Report, look: Look = _PLAIN) -> str:
     rest = (
         f"{counts} in {counted(report.files, 'file')}, {counted(report.shared_objects, 'shared object')}, "
         f"{mebibytes(report.unzipped_size)} unzipped"
+        + ("" if report.image_glibc is None else f", by the image's own libraries (glibc {report.image_glibc})")
     )
     line = look.wrapped(f"{report.target}: {verdict}: {rest}", "  ")
     line = line.replace(verdict, look.painted(verdict, "error" if report.has_errors else "good"), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from manylambda.audits import Finding, InstalledDistribution, Severity
@@ -25,6 +26,8 @@ def wheel_tag_mismatch(subject: Subject) -> Iterator[Finding]:
             with_natives = frozenset(filter(None, (subject.distribution_of(path) for path in subject.natives)))
         shown = each.tags[0] if len(each.tags) == 1 else f"{each.tags[0]} and {len(each.tags) - 1} more"
         hint: str | None = f"install the wheel for the target: `manylambda build -t {target}` does"
+        if _fits_the_image(each, subject):
+            continue
         if _fits_but_for_platform(each, subject):
             # The tag is a promise; what its binaries truly need was read, and other rules told it.
             severity, what = Severity.WARNING, "which promises no C library that the runtime has"
@@ -39,13 +42,25 @@ def wheel_tag_mismatch(subject: Subject) -> Iterator[Finding]:
 
 def _fits_but_for_platform(each: Distribution, subject: Subject) -> bool:
     """Whether only the level of the C library keeps a wheel from being the target's."""
+    return any(True for _ in _platforms(each, subject))
+
+
+def _fits_the_image(each: Distribution, subject: Subject) -> bool:
+    """Whether a wheel promises a C library that the image itself has."""
+    if subject.system is None:
+        return False
+    levels = (re.match(r"manylinux_(\d+)_(\d+)_", platform) for platform in _platforms(each, subject))
+    return any(found and (int(found[1]), int(found[2])) <= subject.system.glibc for found in levels)
+
+
+def _platforms(each: Distribution, subject: Subject) -> Iterator[str]:
+    """Yield the platforms of those tags of a wheel of which only the level of the C library may not be the target's."""
     machine = subject.target.machine
     known = {tag.rpartition("-")[0] for tag in subject.target.tag_ranks()}
     for tag in each.tags:
         prefix, _, platform = tag.rpartition("-")
         if prefix in known and platform.endswith(machine) and platform.startswith(("manylinux", "linux")):
-            return True
-    return False
+            yield platform
 
 
 def requires_python(subject: Subject) -> Iterator[Finding]:

@@ -74,11 +74,18 @@ def image_entry_point(subject: Subject) -> Iterator[Finding]:
     yield from _interpreter(subject, subject.image)
     yield from _command(subject.image)
     if not subject.image.is_lambda_base:
+        if subject.system is not None:
+            judged = f"its own libraries, with glibc {subject.system.glibc}"
+            hint = (
+                f"that it starts handlers is not known: `manylambda trial` it, or build from `{subject.target.image}`"
+            )
+        else:
+            judged = f"the libraries of {subject.target.runtime}, which it need not have"
+            hint = f"what it lacks or has besides is not known: test it, or build from `{subject.target.image}`"
         yield _entry_point(
             Severity.NOTE,
-            f"the image is not made from Lambda's for Python: its files were judged by the libraries of "
-            f"{subject.target.runtime}, which it need not have",
-            f"what it lacks or has besides is not known: test it, or build from `{subject.target.image}`",
+            f"the image is not made from Lambda's for Python: its files were judged by {judged}",
+            hint,
         )
 
 

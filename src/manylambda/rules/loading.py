@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from manylambda.audits import Subject
     from manylambda.elf import NativeFile, SymbolTable
     from manylambda.linkage import Link, VersionFault
+    from manylambda.target import GlibcVersion
 
 _EXPLAINED_SIZE: Final = 16 << 20
 _EXPLAINED_FILES: Final = 3
@@ -117,8 +118,9 @@ def abi_tag_mismatch(subject: Subject) -> Iterator[Finding]:
 
 
 def glibc_too_new(subject: Subject) -> Iterator[Finding]:
-    """Find files that need symbols of a newer glibc than the runtime has."""
+    """Find files that need symbols of a newer glibc than the runtime, or the image, has."""
     explain = _Explainer(subject)
+    whose, glibc = ("runtime", subject.target.glibc) if subject.system is None else ("image", subject.system.glibc)
     for path, faults in _faults_by_file(subject, glibc=True).items():
         versions = sorted((fault.version for fault in faults), key=_version_key)
         why = explain(path, versions)
@@ -127,8 +129,8 @@ def glibc_too_new(subject: Subject) -> Iterator[Finding]:
             "glibc-too-new",
             _severity(subject, path),
             path,
-            f"needs `{versions[-1]}`{why}, the runtime has glibc {subject.target.glibc}",
-            _glibc_hint(subject, path, versions[-1]),
+            f"needs `{versions[-1]}`{why}, the {whose} has glibc {glibc}",
+            _glibc_hint(subject, path, versions[-1], glibc),
         )
 
 
@@ -151,6 +153,16 @@ def symbol_version_missing(subject: Subject) -> Iterator[Finding]:
                     path,
                     f"needs {listed} of `{soname}`{why}, which the bundled `{subject.shown(provider)}` does not define",
                     "the two come from different builds: install both from one release, or remove the bundled library",
+                )
+                continue
+            if subject.system is not None:
+                yield _finding(
+                    subject,
+                    "symbol-version-missing",
+                    _severity(subject, path),
+                    path,
+                    f"needs {listed} of `{soname}`{why}, which the image's does not define",
+                    f"put a newer `{soname}` into the image, or choose an older release of the distribution",
                 )
                 continue
             lately = all(subject.target.defines(version, level="current") is not False for version in versions)
@@ -185,8 +197,12 @@ def library_missing(subject: Subject) -> Iterator[Finding]:
         others = len({link.needer for link in links}) - 1
         chain = " -> ".join(subject.shown(path) for path in first.chain)
         if first.outcome is Outcome.MISSING:
-            message = f"needs `{soname}`, which neither the runtime nor the package has"
-            hint = _dispensable(subject, first.chain[0]) or _cure(distribution, soname)
+            message = f"needs `{soname}`, which " + (
+                "neither the runtime nor the package has"
+                if subject.system is None
+                else "the image does not have where its loader looks"
+            )
+            hint = _dispensable(subject, first.chain[0]) or _cure(subject, distribution, soname)
         else:
             assert first.provider is not None
             message = (
@@ -205,8 +221,9 @@ def library_missing(subject: Subject) -> Iterator[Finding]:
 
 
 def library_shadowed(subject: Subject) -> Iterator[Finding]:
-    """Find bundled libraries that lose to the runtime's copy of the same name."""
+    """Find bundled libraries that lose to the runtime's, or the image's, copy of the same name."""
     told: set[str] = set()
+    whose = "runtime" if subject.system is None else "image"
     for link in subject.linkage.links:
         if link.shadowed is None or link.shadowed in told:
             continue
@@ -216,8 +233,8 @@ def library_shadowed(subject: Subject) -> Iterator[Finding]:
             "library-shadowed",
             Severity.WARNING,
             link.shadowed,
-            f"is not what `{subject.shown(link.needer)}` gets: the runtime's own `{link.soname}` comes first",
-            "leave it out, or rename it as `auditwheel repair` does; only DT_RPATH comes before the runtime's folders",
+            f"is not what `{subject.shown(link.needer)}` gets: the {whose}'s own `{link.soname}` comes first",
+            f"leave it out, or rename it as `auditwheel repair` does; only DT_RPATH comes before the {whose}'s folders",
         )
 
 
@@ -333,7 +350,10 @@ def _unresolved(process: _Process, path: str, names: set[str]) -> set[str]:
     left = set(names)
     known = True
     for link in process.scopes.outside(scope):
-        there = library_names(link.soname, process.subject.target) if link.outcome is Outcome.PROVIDED else None
+        there = None
+        if link.outcome is Outcome.PROVIDED:
+            own = process.subject.system is not None
+            there = process.of_image() if own else library_names(link.soname, process.subject.target)
         known = known and there is not None
         left.difference_update(there or ())
     if not known:
@@ -366,6 +386,20 @@ class _Process:
         self.scopes = Scopes(subject.linkage)
         self.by_hand = ByHand(subject)
         self._defined: dict[str, frozenset[str] | None] = {}
+        self._of_image: frozenset[str] | None = None
+
+    def of_image(self) -> frozenset[str] | None:
+        """Return the names that any of the image's libraries defines; None where some cannot be read."""
+        image, system = self.subject.image, self.subject.system
+        if self._of_image is None and image is not None and system is not None:
+            found: set[str] = set()
+            for content in {image.libraries.content(path) for path in system.files}:
+                table = None if content is None else symbol_table(content)
+                if table is None:
+                    return None
+                found |= table.defined
+            self._of_image = frozenset(found)
+        return self._of_image
 
     def defined(self, path: str) -> frozenset[str] | None:
         """Return the names that a file of the package defines; None where they cannot be read."""
@@ -533,7 +567,7 @@ def _severity(subject: Subject, *paths: str, worst: Severity = Severity.ERROR) -
     """Return `worst`, or less where one of the files is a program, or one that its distribution can do without."""
     if any(_dispensable(subject, path) is not None for path in paths):
         return Severity.NOTE
-    natives = (subject.natives[path] for path in paths)
+    natives = (subject.natives.get(path) for path in paths)  # a library of an image's system is none of them
     if any(isinstance(native, ElfFile) and native.kind == "executable" for native in natives):
         return Severity.WARNING
     return worst
@@ -599,11 +633,13 @@ def _listed(items: Sequence[str], most: int) -> str:
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
-def _glibc_hint(subject: Subject, path: str, version: str) -> str:
+def _glibc_hint(subject: Subject, path: str, version: str, glibc: GlibcVersion) -> str:
     target = subject.target
     if subject.distribution_of(path) is None:
-        return f"it was built on a newer system: build it for {target.machine} with glibc {target.glibc} or older"
-    platform = f"manylinux_{target.glibc.major}_{target.glibc.minor}"
+        return f"it was built on a newer system: build it for {target.machine} with glibc {glibc} or older"
+    platform = f"manylinux_{glibc.major}_{glibc.minor}"
+    if subject.system is not None:
+        return f"choose a release with a wheel for {platform} or older, or a newer base"
     hint = f"choose a release with a wheel for {platform} or older: `manylambda lock -t {target}` does"
     newer = target.glibc < (2, 34) and _version_key(version)[1] <= (2, 34)
     return hint + ("; or use python3.12 or newer, which has glibc 2.34" if newer else "")
@@ -654,8 +690,13 @@ def _requirements(subject: Subject, name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _cure(distribution: str | None, soname: str) -> str:
-    known = cures()["distributions"].get(distribution or "") or cures()["libraries"].get(soname)
+def _cure(subject: Subject, distribution: str | None, soname: str) -> str:
+    known = cures()["distributions"].get(distribution or "")
+    if subject.system is not None:
+        return (
+            known or f"install the package of the base's system that has `{soname}`, or choose a build that brings it"
+        )
+    known = known or cures()["libraries"].get(soname)
     return (
         known or f"choose a build that brings `{soname}`, or put it into the folder `lib/` of the package or of a layer"
     )
