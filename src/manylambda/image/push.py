@@ -148,11 +148,12 @@ class _Pusher:
 
     def push(self, image: Assembled) -> Pushed:
         layers = {part.digest: part for part in image.layers}
-        largest_first = sorted(layers.values(), key=lambda part: (-part.size, part.digest))
+        # The configuration goes with them: after a change of the code it and one layer are all there is to send.
+        blobs = {**layers, image.config.digest: image.config}
+        largest_first = sorted(blobs.values(), key=lambda part: (-part.size, part.digest))
         done = {part.digest: part for part in in_threads(self._client, self._bring, largest_first)}
-        done[image.config.digest] = self._bring(image.config)
         self._name(image)
-        parts = tuple(done[digest] for digest in [*layers, *({image.config.digest} - layers.keys())])
+        parts = tuple(done[digest] for digest in blobs)
         return Pushed(self._reference.pinned(image.digest), parts)
 
     # Blobs
