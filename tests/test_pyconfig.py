@@ -81,7 +81,8 @@ def tool() -> ModuleType:
 
 def test_each_runtime_has_a_file_and_there_is_no_other() -> None:
     folder = resources.files("manylambda").joinpath("data/pyconfig")
-    assert {file.name for file in folder.iterdir()} == {"{}.{}.h".format(*minor) for minor in MINORS}
+    headers = {"{}.{}.h".format(*minor) for minor in MINORS}
+    assert {file.name for file in folder.iterdir()} == {*headers, "LICENSE.txt"}
 
 
 @pytest.mark.network
