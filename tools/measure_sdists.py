@@ -196,6 +196,8 @@ def page(rows: list[Row], ran: dict[str, str], versions: str) -> str:
         "Written by `tools/measure_sdists.py`. Host: Linux x86_64, two cores. " + versions,
         "Each was built by `manylambda wheel NAME==VERSION --from-source` (seconds: first build, then again from the",
         "cache, whole processes), audited, and used in one function for each target, which `manylambda trial` invoked.",
+        "`same twice`: built again with nothing in the cache, it had the same bytes; empty where that was not done.",
+        "On a machine that does other work besides, seconds are upper bounds.",
         "",
     ]
     lines += [f"- {target}: {how}" for target, how in ran.items()]
