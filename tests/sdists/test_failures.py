@@ -97,10 +97,20 @@ def test_with_a_root_file_system_the_hint_says_that_it_lacks_the_library() -> No
 
 def test_what_was_asked_of_pkg_config_is_told_when_nothing_else_is_known() -> None:
     noted = (Failed("pkg-config", ("libxml-2.0",)),)
-    found = explain("demo", ["Error: Please make sure they are installed"], noted, TARGET, sysroot=False)
+    said = "Error: Please make sure the libxml2 and libxslt development packages are installed."
+    found = explain("demo", [said], noted, TARGET, sysroot=False)
     assert found.cause == "it looks for `libxml-2.0` with pkg-config"
     assert found.hint is not None
     assert "libxml2-dev" in found.hint
+
+
+def test_what_a_build_can_do_without_is_not_its_cause() -> None:
+    """meson asks pkg-config for all it uses; contourpy ended for another reason."""
+    noted = (Failed("pkg-config", ("pybind11", "python-3.11")),)
+    log = ["Run-time dependency pybind11 found: YES", *["..."] * 9]
+    log.append("meson-python: error: The package requires Python version >=3.12, running on 3.11.7")
+    found = explain("demo", log, noted, TARGET, sysroot=False)
+    assert found.cause == log[-1]
 
 
 def test_an_unknown_cause_is_the_last_exception() -> None:

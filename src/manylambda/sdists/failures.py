@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 _MOST_NOTES: Final = 200
+_END: Final = 8
+"""Lines at the end of a log that tell why the build ended."""
 
 
 class Failed(NamedTuple):
@@ -94,11 +96,20 @@ def explain(
         for line in lines:
             if match := case.pattern.search(line):
                 return case.explain(match, build)
+    # Much is asked of pkg-config that a build can do without: what it ends with must be about it.
+    end = " ".join([line for line in log if line.strip()][-_END:]).lower()
     asked = [word for one in failed if one.subject == "pkg-config" for word in one.lines]
+    # Python is had by other means.
+    asked = [word for word in asked if _core(word) != "python" and ("pkg-config" in end or _core(word) in end)]
     if asked and not sysroot:
         named = ", ".join(f"`{word}`" for word in dict.fromkeys(asked))
         return Explanation(f"it looks for {named} with pkg-config", _sysroot_hint(build, library_linked(asked[0])))
     return Explanation(first_cause(failed) or _first_of_cargo(log) or _last(log), None)
+
+
+def _core(module: str) -> str:
+    """Give the word in the name of a module of pkg-config: `xml` of `libxml-2.0`."""
+    return re.sub(r"[-_.\d+]+$", "", module.lower().removeprefix("lib")) or module.lower()
 
 
 def library_of_header(header: str) -> Library | None:
