@@ -103,6 +103,7 @@ def test_what_cannot_be_had_is_one_clear_error(run: Run, index: Index, wanted: s
     index.wheel("only-wheel", tags=["cp313-cp313-win_amd64"])
     ran = run("wheel", wanted, "-t", TARGET, status=status)
     assert ran.stderr.startswith("error: ")
+    assert "\nhint: " in ran.stderr
     assert message in ran.stderr
     assert not ran.stdout
 

@@ -138,7 +138,9 @@ class _Work:
         path = Path(requirement)
         if requirement.endswith(_ARCHIVES) and "://" not in requirement:
             if not path.is_file():
-                raise RequestError(f"there is no file `{requirement}`")
+                raise RequestError(
+                    f"there is no file `{requirement}`", hint="of an index take `name`, or `name==version`"
+                )
             return _Had(
                 self._builder.archive(_name_of_archive(path), path.absolute(), hash_file(path), target), path.name
             )
@@ -245,11 +247,15 @@ def _newest(requirement: Requirement, files: Sequence[IndexFile], target: Target
     chosen = max(
         (version for version, parsed in allowed.items() if parsed in fitting), key=allowed.__getitem__, default=None
     )
+    if not files:
+        raise ResolutionError(
+            f"no index has `{requirement.name}`",
+            hint="check the name; other indexes are those of uv's or pip's settings, such as `UV_INDEX`",
+        )
     if chosen is None:
         raise ResolutionError(
-            f"no version of `{requirement}` is for Python {target.python_full_version}"
-            if files
-            else f"no index has `{requirement.name}`"
+            f"no version of `{requirement}` is for Python {target.python_full_version}",
+            hint="allow other versions, or choose another runtime",
         )
     return chosen
 

@@ -118,11 +118,6 @@ class Toolchain:
         """As zig names it, with the C library's version: `aarch64-linux-gnu.2.34`."""
         return f"{self.triple}.{self.target.glibc}"
 
-    @property
-    def identity(self) -> str:
-        """All of it that decides what is compiled."""
-        return f"zig {ZIG} {self.zig_target} cpython {self.target.python[0]}.{self.target.python[1]}"
-
 
 def find_zig(cache: Cache, options: ResolveOptions, progress: Progress = SILENT) -> Path:
     """Give the folder of zig; see `find_tool`."""
