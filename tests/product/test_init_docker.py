@@ -56,7 +56,8 @@ def test_the_files_are_told_and_say_what_is_installed(run: Run, index: Index, pr
         "Dockerfile", ".dockerignore", "build-image.sh", "requirements.lambda.txt",
     ]  # fmt: skip
     assert ran.json | {"files": []} == {
-        "version": 1, "target": TARGET, "files": [], "base": BASE, "pinned": False, "packages": 1,
+        "version": 1, "recipe": "docker", "targets": [TARGET], "files": [], "steps": [], "base": BASE,
+        "pinned": False, "packages": 1,
     }  # fmt: skip
     line = f"demo @ {index.base}/files/{demo.name} \\\n    --hash=sha256:{sha256(demo)}\n"
     assert line in (project / "requirements.lambda.txt").read_text()

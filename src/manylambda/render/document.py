@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
     from manylambda.pipeline.artifact import Artifact
     from manylambda.pipeline.build import BuildResult
-    from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.plan import Plans
+    from manylambda.pipeline.recipes.model import Recipe
     from manylambda.pipeline.trial import TrialResult
     from manylambda.pipeline.wheel import WheelResult
     from manylambda.target import Target
@@ -99,15 +99,15 @@ def lock(result: LockResult) -> dict[str, Any]:
     }
 
 
-def recipe(result: DockerRecipe) -> dict[str, Any]:
+def recipe(result: Recipe) -> dict[str, Any]:
     """Return the document of `manylambda init`."""
     return {
         "version": 1,
-        "target": str(result.target),
+        "recipe": result.recipe,
+        "targets": [str(target) for target in result.targets],
         "files": [str(path) for path in result.files],
-        "base": result.base,
-        "pinned": result.is_pinned,
-        "packages": result.packages,
+        "steps": list(result.steps),
+        **result.facts,
     }
 
 

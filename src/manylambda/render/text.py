@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from manylambda.audits import Report
     from manylambda.pipeline.artifact import Artifact
     from manylambda.pipeline.build import BuildResult
-    from manylambda.pipeline.docker import DockerRecipe
     from manylambda.pipeline.lock import LockResult
     from manylambda.pipeline.plan import Plans, TargetPlan
+    from manylambda.pipeline.recipes.model import Recipe
     from manylambda.pipeline.wheel import MadeWheel, WheelResult
     from manylambda.target import Target
 
@@ -125,10 +125,10 @@ def lock(result: LockResult) -> str:
     return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}"
 
 
-def recipe(result: DockerRecipe) -> str:
-    """Return what was written, and from what image it starts."""
-    files = "\n".join(str(path) for path in result.files)
-    return f"{files}\n  {counted(result.packages, 'distribution')} for {result.target}, from {result.base}"
+def recipe(result: Recipe) -> str:
+    """Return what was written, what it is, and what is left to do."""
+    files = [str(path) for path in result.files]
+    return "\n".join([*files, f"  {result.summary}", *(f"  next: {step}" for step in result.steps)])
 
 
 def plan(plans: Plans, *, verbose: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,7 +14,17 @@ from manylambda.image.pull import resolve
 from manylambda.image.reference import Reference
 from manylambda.pipeline import dependencies
 from manylambda.pipeline.build import Ingredients, undamaged
-from manylambda.pipeline.dockerfile import DOCKERFILE, PYPI, REQUIREMENTS, SCRIPT, WHEELS, Copied, Requirement, Text
+from manylambda.pipeline.recipes.dockerfile import (
+    DOCKERFILE,
+    PYPI,
+    REQUIREMENTS,
+    SCRIPT,
+    WHEELS,
+    Copied,
+    Requirement,
+    Text,
+)
+from manylambda.pipeline.recipes.model import Recipe, write
 from manylambda.progress import SILENT
 from manylambda.sources import project_tree
 from manylambda.sources.dockerignore import as_text, docker_lines
@@ -22,38 +32,17 @@ from manylambda.tree import MODE_EXECUTABLE, DiskFile
 from manylambda.trial.engines.container import default_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from manylambda.config import Settings
     from manylambda.locks.model import Pin, Source
+    from manylambda.pipeline.recipes.model import Request
     from manylambda.progress import Progress
     from manylambda.sources import ProjectFiles
     from manylambda.target import Target
     from manylambda.wheels.wheelhouse import StoredWheel
 
 _OF_PYPI: Final = "https://files.pythonhosted.org/"
-
-
-class Request(NamedTuple):
-    """What is asked of `init_docker` beside the settings."""
-
-    folder: Path | None = None
-    """Where the files are written; None for the project's folder."""
-    force: bool = False
-    """Whether files that are there are replaced."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DockerRecipe:
-    """The files that were written."""
-
-    target: Target
-    files: tuple[Path, ...]
-    base: str
-    is_pinned: bool
-    """Whether the base is named by digest."""
-    packages: int
-    """Distributions that are installed."""
 
 
 class _Base(NamedTuple):
@@ -72,7 +61,7 @@ class _Chosen(NamedTuple):
     """What is on this machine only."""
 
 
-def init_docker(settings: Settings, request: Request, *, progress: Progress = SILENT) -> DockerRecipe:
+def init_docker(settings: Settings, request: Request, *, progress: Progress = SILENT) -> Recipe:
     """Write a Dockerfile for the one target, the requirements it installs, a `.dockerignore` and a script.
 
     What is there and says something else is replaced with `force` only; then nothing is written. Raises RequestError
@@ -111,13 +100,15 @@ def init_docker(settings: Settings, request: Request, *, progress: Progress = SI
         below=below,
         made_from=", ".join(file.name for file in source.files),
     )
-    written = _write(folder, _documents(text, settings, found), chosen.wheels, force=request.force)
-    return DockerRecipe(
-        target=target,
-        files=written,
-        base=base.name,
-        is_pinned=base.not_pinned is None,
-        packages=len(chosen.requirements),
+    documents = _documents(text, settings, found)
+    written = write(folder, documents, force=request.force, executable={SCRIPT})
+    packages = len(chosen.requirements)
+    return Recipe(
+        recipe="docker",
+        targets=(target,),
+        files=(*written, *_placed(folder / WHEELS, chosen.wheels)),
+        summary=f"{packages:,} {'distribution' if packages == 1 else 'distributions'} for {target}, from {base.name}",
+        facts={"base": base.name, "pinned": base.not_pinned is None, "packages": packages},
     )
 
 
@@ -236,27 +227,12 @@ def _documents(text: Text, settings: Settings, found: ProjectFiles) -> dict[str,
     return {**documents, REQUIREMENTS: text.requirements_file()} if text.requirements else documents
 
 
-def _write(folder: Path, documents: dict[str, str], wheels: Sequence[StoredWheel], *, force: bool) -> tuple[Path, ...]:
-    contents = {folder / name: text.encode() for name, text in documents.items()}
-    changed = [path for path, content in contents.items() if path.exists() and path.read_bytes() != content]
-    if changed and not force:
-        names = ", ".join(f"`{path.name}`" for path in changed)
-        raise RequestError(
-            f"already there, and not the same: {names}", hint="`--force` replaces them; `-o DIR` writes elsewhere"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, content in contents.items():
-            path.write_bytes(content)
-        (folder / SCRIPT).chmod(0o755)
-        return (*contents, *_placed(folder / WHEELS, wheels))
-    except OSError as error:
-        raise PackagingError(f"cannot write `{error.filename}`: {(error.strerror or str(error)).lower()}") from error
-
-
 def _placed(folder: Path, wheels: Iterable[StoredWheel]) -> Iterator[Path]:
     """Copy wheels out of the cache."""
     cache = Cache.default()
-    for one in wheels:
-        folder.mkdir(exist_ok=True)
-        yield Path(shutil.copyfile(cache.wheel_path(one.sha256, one.filename), folder / one.filename))
+    try:
+        for one in wheels:
+            folder.mkdir(exist_ok=True)
+            yield Path(shutil.copyfile(cache.wheel_path(one.sha256, one.filename), folder / one.filename))
+    except OSError as error:
+        raise PackagingError(f"cannot write `{error.filename}`: {(error.strerror or str(error)).lower()}") from error

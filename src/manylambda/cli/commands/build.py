@@ -1,0 +1,61 @@
+"""`manylambda build`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from manylambda.cli.flags import project_options, settings_of
+from manylambda.cli.output import EXIT_TRIAL, as_json, look, tell_stale
+
+if TYPE_CHECKING:
+    import argparse
+
+    from manylambda.config import Settings
+    from manylambda.pipeline.build import BuildResult
+    from manylambda.pipeline.trial import TrialResult
+    from manylambda.render.console import Console
+    from manylambda.target import Target
+
+FORMATS: Final = ("text", "json")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the command its options."""
+    project_options(parser, without={"lock_output"})
+
+
+def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    """Return what is printed, and the exit status."""
+    from manylambda.pipeline.build import build
+    from manylambda.render import document, text
+
+    settings = settings_of(options)
+    result = build(settings, progress=console)
+    status = int(result.fails(settings.fail_on))
+    if settings.audit and settings.ignore:
+        tell_stale(console, settings.ignore, [artifact.report for artifact in result.artifacts])
+    trials = _trials(settings, result, console) if settings.trial else {}
+    if any(each.trial.has_failed or each.is_empty for each in trials.values()):
+        status = status or EXIT_TRIAL
+    if options.format == "json":
+        return as_json(document.build(result, trials)), status
+    parts = [text.build(result, look(options))]
+    if trials:
+        from manylambda.render import trial
+
+        parts += [trial.text(each, look(options)) for each in trials.values()]
+    return "\n\n".join(parts), status
+
+
+def _trials(settings: Settings, result: BuildResult, console: Console) -> dict[Target, TrialResult]:
+    """Try what was written, one package after the other."""
+    from manylambda.pipeline.trial import Request, trial
+
+    request = Request(offline=settings.offline)
+    return {
+        artifact.target: trial(
+            artifact.path, artifact.target, layers=settings.layers, request=request, progress=console
+        )
+        for artifact in result.artifacts
+        if artifact.written is not None and artifact.path is not None  # what went to a registry is not here
+    }

@@ -1,0 +1,43 @@
+"""`manylambda init`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from manylambda.cli.flags import RESOLVING, project_options, settings_of
+from manylambda.cli.output import as_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from manylambda.render.console import Console
+
+FORMATS: Final = ("text", "json")
+
+_FLAGS: Final = frozenset(
+    {
+        *RESOLVING, "name", "handler", "exclude", "exclude_provided", "files_sources", "files_include",
+        "files_exclude", "files_executable", "image_base",
+    }
+)  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the command its options."""
+    parser.add_argument("recipe", choices=("docker",), help="what is written")
+    project_options(parser, only=_FLAGS)
+    parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+
+
+def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    """Return what is printed, and the exit status."""
+    from pathlib import Path
+
+    from manylambda.pipeline.recipes.docker import init_docker
+    from manylambda.pipeline.recipes.model import Request
+    from manylambda.render import document, text
+
+    request = Request(Path(options.folder) if options.folder else None, options.force)
+    result = init_docker(settings_of(options), request, progress=console)
+    return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0

@@ -1,0 +1,30 @@
+"""`manylambda lock`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from manylambda.cli.flags import RESOLVING, project_options, settings_of
+from manylambda.cli.output import as_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from manylambda.render.console import Console
+
+FORMATS: Final = ("text", "json")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the command its options."""
+    project_options(parser, only={*RESOLVING, "lock_output"})
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
+
+
+def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    """Return what is printed, and the exit status."""
+    from manylambda.pipeline.lock import lock
+    from manylambda.render import document, text
+
+    result = lock(settings_of(options), upgrade=options.upgrade, progress=console)
+    return as_json(document.lock(result)) if options.format == "json" else text.lock(result), 0

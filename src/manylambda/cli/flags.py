@@ -1,0 +1,118 @@
+"""The settings as flags: a command names those it takes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Mapping
+
+    from manylambda.config import Settings
+
+_SHORT: Final = {"targets": "-t", "requirements": "-r", "output": "-o", "lock_output": "-o"}
+_METAVARS: Final = {
+    "output": "DIR",
+    "lock_output": "FILE",
+    "requirements": "FILE",
+    "lock": "FILE",
+    "extras": "NAME",
+    "groups": "NAME",
+    "exclude": "NAME",
+    "layers": "ZIP",
+    "allow_sdist": "NAME",
+    "sdist_image": "REF",
+    "sysroot": "DIR",
+    "build_constraints": "REQUIREMENT",
+    "config_settings": "NAME:KEY=VALUE",
+    "build_environment": "NAME:KEY=VALUE",
+    "image_base": "REF",
+    "image_output": "PLACE",
+    "image_environment": "KEY=VALUE",
+    "image_labels": "KEY=VALUE",
+    "handler": "MODULE.FUNCTION",
+    "jobs": "N",
+    "ignore": "RULE[:GLOB]",
+    "files_sources": "FROM[=TO]",
+    "files_include": "GLOB",
+    "files_exclude": "GLOB",
+    "files_executable": "GLOB",
+}
+COMPILING: Final = frozenset(
+    {
+        "sdist_engine", "sdist_image", "sysroot", "build_constraints", "config_settings", "build_environment",
+        "download_python",
+    }
+)  # fmt: skip
+RESOLVING: Final = frozenset(
+    {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline", *COMPILING}
+)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings of the project that is named, with the flags that were given."""
+    from pathlib import Path
+
+    from manylambda import config
+    from manylambda.errors import RequestError
+
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise RequestError("the working folder does not exist any more", hint="change to another one") from error
+    known = {field.attribute for field in config.FIELDS}
+    flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key in known}
+    return config.load(Path(options.project), os.environ, flags)
+
+
+def configuration_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command that is about a package name whose configuration counts."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--project", default=".", metavar="DIR", help="whose configuration says what the flags do not (.)"
+    )
+    where.add_argument("--no-config", action="store_true", help="read no configuration: only the flags count")
+
+
+def project_options(
+    parser: argparse.ArgumentParser, *, only: Collection[str] | None = None, without: Collection[str] = ()
+) -> None:
+    """Give a command its project and the settings as flags."""
+    parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
+    field_options(parser, only=only, without=without)
+
+
+def field_options(
+    parser: argparse.ArgumentParser,
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    told: Mapping[str, str] | None = None,
+) -> None:
+    """Give a command the settings as flags; those that are not used stay out of the parsed options."""
+    import argparse
+
+    from manylambda.config import FIELDS, Shape
+
+    for field in FIELDS:
+        if field.attribute in without or (only is not None and field.attribute not in only):
+            continue
+        flags = [_SHORT[field.attribute], field.flag] if field.attribute in _SHORT else [field.flag]
+        more: dict[str, Any] = {}
+        match field.shape:
+            case Shape.SWITCH:
+                more["action"] = "store_false" if field.flag.startswith("--no-") else "store_true"
+            case Shape.AUTO_SWITCH:
+                more["action"] = argparse.BooleanOptionalAction
+            case Shape.CHOICE:
+                more["choices"] = field.choices
+            case _:
+                more["metavar"] = _METAVARS.get(field.attribute, field.flag.lstrip("-").upper())
+                if field.shape.is_list:
+                    more["action"] = "append"
+        summary = field.summary[0].lower() + field.summary[1:]
+        if field.flag == "--no-audit":
+            summary = "write the package even if it will not load"
+        summary = (told or {}).get(field.attribute, summary)
+        parser.add_argument(*flags, dest=field.attribute, default=argparse.SUPPRESS, help=summary, **more)
