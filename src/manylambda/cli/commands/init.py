@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from manylambda.cli.flags import RESOLVING, project_options, settings_of
 from manylambda.cli.output import as_json
 
 if TYPE_CHECKING:
-    import argparse
-
+    from manylambda.pipeline.recipes.model import Recipe
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+
+RECIPES: Final = {
+    "docker": "a Dockerfile that installs what the lock gives a target",
+}
+"""The module `pipeline.recipes.NAME` has `init`, which writes it."""
 
 _FLAGS: Final = frozenset(
     {
@@ -24,7 +30,11 @@ _FLAGS: Final = frozenset(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
-    parser.add_argument("recipe", choices=("docker",), help="what is written")
+    width = max(map(len, RECIPES))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in RECIPES.items())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"recipes:\n{listed}"
+    parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help="what is written, see below")
     project_options(parser, only=_FLAGS)
     parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
@@ -34,10 +44,10 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     """Return what is printed, and the exit status."""
     from pathlib import Path
 
-    from manylambda.pipeline.recipes.docker import init_docker
     from manylambda.pipeline.recipes.model import Request
     from manylambda.render import document, text
 
     request = Request(Path(options.folder) if options.folder else None, options.force)
-    result = init_docker(settings_of(options), request, progress=console)
+    recipe = import_module(f"manylambda.pipeline.recipes.{options.recipe}")
+    result: Recipe = recipe.init(settings_of(options), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0

@@ -61,7 +61,7 @@ class _Chosen(NamedTuple):
     """What is on this machine only."""
 
 
-def init_docker(settings: Settings, request: Request, *, progress: Progress = SILENT) -> Recipe:
+def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -> Recipe:
     """Write a Dockerfile for the one target, the requirements it installs, a `.dockerignore` and a script.
 
     What is there and says something else is replaced with `force` only; then nothing is written. Raises RequestError
