@@ -33,6 +33,7 @@ FLOORS: Final = {
     "archive": 2,
     "image": 2,
     "sources": 2,
+    "templates": 2,
     "wheels": 3,
     "sdists": 3,
     "audits": 3,
@@ -58,6 +59,7 @@ HOMES: Final = {
     "filelock": {"fetch", "wheels", "sdists", "image"},
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
     "uv": {"locks", "sdists"},
+    "yaml": {"templates"},
     "pyproject_hooks": {"sdists"},
     "repairwheel": {"sdists"},
     "subprocess": {"locks", "fetch", "host", "sdists", "trial", "image"},  # fetch: the `keyring` program
