@@ -10,6 +10,8 @@ import tarfile
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rules.packages import elf
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -162,3 +164,16 @@ def docker_save(path: Path, *images: tuple[str, Sequence[bytes], Mapping[str, An
     members["manifest.json"] = json.dumps(rows).encode()
     path.write_bytes(layer(members))
     return path
+
+
+def system(glibc: str = "2.41", **others: str) -> bytes:
+    """Give a layer with a C library, and others in `/usr/lib64` by the names of files with the data of ELF."""
+    banner = f"GNU C Library stable release version {glibc}.\n".encode()
+    c_library = elf(others.pop("libc", "plain.so"))
+    return layer(
+        {
+            "usr/lib64/libc.so.6": c_library + banner,
+            "lib64": Link("usr/lib64"),
+            **{f"usr/lib64/{name.replace('__', '.')}": elf(data) for name, data in others.items()},
+        }
+    )

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from image.registries import RealRegistry, needs, registry
-from image.saved import Layout, docker_save, layer, layout, sha256
+from image.saved import Layout, docker_save, layer, layout, sha256, system
 from product import schemas
+from rules.packages import elf
 from trial import containers, hosts, runtime
 
 if TYPE_CHECKING:
@@ -353,6 +354,112 @@ def test_what_would_not_load_is_not_written(run: Run, index: Index, project: Pat
     assert not (project / "dist").exists()
 
 
+# The libraries of the base judge.
+
+X86: Final = "python3.13-x86_64"
+NATIVE: Final = "native.cpython-313-x86_64-linux-gnu.so"
+
+
+def with_native(index: Index, project: Path, file: str) -> Path:
+    wheel = index.wheel("native", files={NATIVE: elf(file)}, tags=["cp313-cp313-manylinux_2_34_x86_64"])
+    client = index.wheel("awslambdaric", "4.0.1", {"awslambdaric/__main__.py": ""})
+    (project / "pylock.toml").write_text(index.pylock(wheel, client), encoding="utf-8")
+    return project
+
+
+def on(run: Run, project: Path, base: str | Path, *more: str, **options: Any) -> Any:
+    arguments = (
+        "-t",
+        X86,
+        "--kind",
+        "image",
+        "--base",
+        str(base),
+        "--format",
+        "json",
+        "-q",
+        "--handler",
+        "app.handler",
+    )
+    return run("build", project, *arguments, *more, **options)
+
+
+def test_what_the_base_lacks_and_the_runtime_has_keeps_it_from_being_written(
+    run: Run, index: Index, project: Path, tmp_path: Path
+) -> None:
+    with_native(index, project, "glibc_2_34.so")
+    old = layout(PLAIN, system("2.31", libc="libversioned_1.so.1"), architecture="amd64").folder(tmp_path / "old")
+    ran = on(run, project, f"oci:{old}", status=1)
+    (found,) = ran.artifact["findings"]
+    assert found["rule"] == "glibc-too-new"
+    assert found["message"].endswith("the image has glibc 2.31")
+    assert not (project / "dist").exists()
+    assert on(run, project, f"oci:{old}", status=1).json == ran.json  # from what was kept
+
+
+def test_what_the_base_has_and_the_runtime_lacks_is_no_obstacle(
+    run: Run, index: Index, project: Path, tmp_path: Path
+) -> None:
+    with_native(index, project, "needs_used.so")
+    bare = layout(PLAIN, system(), architecture="amd64").folder(tmp_path / "bare")
+    (found,) = on(run, project, f"oci:{bare}", status=1).artifact["findings"]
+    assert found["rule"] == "library-missing"
+    whole = layout(PLAIN, system(libused__so__1="libused.so.1"), architecture="amd64").folder(tmp_path / "whole")
+    ran = on(run, project, f"oci:{whole}")
+    assert ran.artifact["findings"] == []
+    # Where its loader looks is said by a variable, too.
+    aside = layout(PLAIN, system(), layer({"own/libused.so.1": elf("libused.so.1")}), architecture="amd64")
+    aside.folder(tmp_path / "aside")
+    on(run, project, f"oci:{tmp_path / 'aside'}", status=1)
+    on(run, project, f"oci:{tmp_path / 'aside'}", "--env", "LD_LIBRARY_PATH=/own")
+
+
+def test_a_base_without_glibc_is_none_for_what_is_compiled(
+    run: Run, index: Index, project: Path, tmp_path: Path
+) -> None:
+    alpine = layout(PLAIN, layer({"lib/ld-musl-x86_64.so.1": b""}), architecture="amd64").folder(tmp_path / "alpine")
+    ran = on(run, with_native(index, project, "plain.so"), f"oci:{alpine}", status=2)
+    assert ran.stderr == (
+        "error: `alpine` has no glibc for x86_64: nothing compiled for python3.13-x86_64 loads there\n\n"
+        "hint: start from `public.ecr.aws/lambda/python:3.13`, or from an image with glibc (Alpine's has musl)\n"
+    )
+    on(run, project, f"oci:{alpine}", "--exclude", "native")
+
+
+def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
+    index: Index, project: Path, tmp_path: Path, registry_: RealRegistry, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manylambda import build, load_settings
+    from manylambda.pipeline import image_base
+
+    needs("skopeo")
+    name = f"{registry_.host}/lambda/python:3.13-x86_64"
+    monkeypatch.setattr(image_base, "default_reference", lambda _target: name)
+    ours = layout(RUNTIME, system(libused__so__1="libused.so.1"), config=LAMBDA, architecture="amd64")
+    ours.folder(tmp_path / "ours")
+    subprocess.run(
+        ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{tmp_path / 'ours'}", f"docker://{name}"], check=True
+    )
+    blobs = cache / "v1" / "blobs" / "sha256"
+
+    def pulled() -> bool:
+        settings = load_settings(
+            project, targets=[X86], kind="image", handler="app.handler", image_output=f"registry:{registry_.host}/api:1"
+        )
+        (artifact,) = build(settings).artifacts
+        assert artifact.written is not None
+        return any((blobs / digest[:2] / digest).exists() for digest in layers)
+
+    layers = {
+        one["digest"].removeprefix("sha256:")
+        for one in json.loads(blob(tmp_path / "ours", ours.top[0]["digest"]))["layers"]
+    }
+    with_native(index, project, "plain.so")
+    assert not pulled()
+    with_native(index, project, "needs_used.so")
+    assert pulled()
+
+
 def test_a_handler_that_is_not_there_is_found(run: Run, locked: Path, base: Path) -> None:
     ran = made(run, locked, base, "--handler", "app.none", status=1)
     assert [one["rule"] for one in ran.artifact["findings"]] == ["handler-missing"]
@@ -434,10 +541,13 @@ def test_a_registry_has_the_layers_of_the_base_mounted_and_a_change_sends_kiloby
     of_base = image["layers"][0]["digest"]
     asked = registry_.requests()
     assert any(f"mount={of_base}".replace(":", "%3A") in line and line.endswith(" 201") for line in asked)
-    assert not (cache / "v1" / "blobs" / "sha256" / of_base[7:9] / of_base[7:]).exists()
+    # It came here to be looked into, once.
+    kept = cache / "v1" / "blobs" / "sha256" / of_base[7:9] / of_base[7:]
+    kept.unlink()
     (locked / "app.py").write_text("def handler(event, context):\n    return 3\n", encoding="utf-8")
     again = run(*arguments, f"registry:{registry_.host}/api:2").artifact["image"]
     assert 0 < again["uploaded"] < 5000
+    assert not kept.exists()
     inspected = json.loads(
         subprocess.run(
             ["skopeo", "inspect", "--tls-verify=false", f"docker://{registry_.host}/api:2"],

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.audits.findings import PROJECT
-from manylambda.audits.libraries import Libraries
+from manylambda.audits.libraries import ImageLibraries
 from manylambda.audits.making import Mode, UnsafeName
 from manylambda.errors import UnsafeArchive
 from manylambda.image import FileSystem, Scratch, choose, open_store, read_images
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from manylambda.audits.libraries import Libraries
     from manylambda.image import Image, Node
     from manylambda.target import Target
 
@@ -117,7 +118,7 @@ def open_image(path: Path, target: Target | None) -> OpenedImage:
         if entry_point and entry_point[0].startswith("/")
         else None,
         unpacked_size=system.unpacked_size,
-        libraries=Libraries(system, image.config.environment, task, is_lambda_base=is_lambda_base),
+        libraries=ImageLibraries(system, image.config.environment, task, is_lambda_base=is_lambda_base),
     )
     return OpenedImage(
         facts=facts,

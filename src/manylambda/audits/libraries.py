@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 from posixpath import dirname, normpath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from manylambda.elf import ElfFile, read
+from manylambda.elf import ElfFile, read, symbol_table
 from manylambda.linkage import FUNCTION_ROOT, LAYER_ROOT, System, expanded, fits, is_loadable
 from manylambda.target import GlibcVersion
 
@@ -36,8 +36,23 @@ _MAX_C_LIBRARY: Final = 64 << 20
 _BANNER: Final = re.compile(rb"stable release version (\d+\.\d+)")
 
 
-class Libraries:
+class Libraries(Protocol):
     """What the loader of an image finds besides the files of the function."""
+
+    def needed_by(self, natives: Mapping[str, NativeFile], target: Target) -> System | None:
+        """Return the libraries that `natives` are loaded with; None for an image without a glibc for the target.
+
+        What is too much to be read is taken to be there and to have what is wanted of it.
+        """
+        ...
+
+    def defined(self, system: System) -> frozenset[str] | None:
+        """Return the names that any library of `system`, which `needed_by` gave, defines; None where one is unread."""
+        ...
+
+
+class ImageLibraries:
+    """Those of an image that was read; see `Libraries`."""
 
     def __init__(
         self, system: FileSystem, environment: Mapping[str, str], task_folder: str, *, is_lambda_base: bool
@@ -47,13 +62,9 @@ class Libraries:
         self._library_path = environment.get("LD_LIBRARY_PATH")
         self._task = f"{task_folder.rstrip('/')}/"
         self._is_lambda_base = is_lambda_base
-        self._nodes: dict[str, Node] = {}
 
     def needed_by(self, natives: Mapping[str, NativeFile], target: Target) -> System | None:
-        """Return the libraries that `natives` are loaded with; None for an image without a glibc for the target.
-
-        What is too much to be read is taken to be there and to have what is wanted of it.
-        """
+        """See `Libraries`."""
         search = _Search(self._system, natives, target, self._searched_first(target), self._task)
         if not search.finds(_C_LIBRARY):
             return None
@@ -63,17 +74,26 @@ class Libraries:
         for _ in range(_MAX_WALKS):
             if not search.read():
                 break
-        self._nodes = search.nodes
         glibc = next((search.glibc(path) for path in search.files if path.endswith(f"/{_C_LIBRARY}")), None)
         if glibc is None:
             return None
         files = {**dict.fromkeys(search.unread(), ElfFile(machine=target.machine, version_needs={})), **search.files}
         return System(files=files, library_path=search.library_path, folders=search.folders, glibc=glibc)
 
-    def content(self, path: str) -> Path | None:
-        """Return where the contents of a library lie that was read."""
-        node = self._nodes.get(path)
-        return None if node is None else node.file
+    def defined(self, system: System) -> frozenset[str] | None:
+        """See `Libraries`."""
+        if len(system.files) > _MAX_LIBRARIES:
+            return None
+        found = [self._system.find(path) for path in system.files]
+        nodes = [node for _, node in filter(None, found)]
+        self._system.spool(nodes)
+        names: set[str] = set()
+        for content in {node.file for node in nodes}:
+            table = None if content is None else symbol_table(content)
+            if table is None:
+                return None
+            names |= table.defined
+        return frozenset(names) if len(nodes) == len(found) else None
 
     def _searched_first(self, target: Target) -> tuple[str, ...]:
         if self._library_path is not None:

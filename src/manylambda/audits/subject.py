@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from manylambda.audits.images import ImageFacts
+    from manylambda.audits.libraries import Libraries
     from manylambda.target import Target
     from manylambda.tree import Collision, Entry, PackageTree
 
@@ -52,8 +53,13 @@ class Subject:
         making: Making = UNKNOWN,
         mounts: Mapping[str, PackageTree] = MappingProxyType({}),
         image: ImageFacts | None = None,
+        libraries: Libraries | None = None,
     ) -> None:
-        """See `run`; `mounts` and `image` are of a container image, as `Package` has them."""
+        """See `run`; `mounts` and `image` are of a container image, as `Package` has them.
+
+        `libraries` are those of the image that the package is to be in; without them, and without an image, the table
+        of the runtime says what is there.
+        """
         self.tree = tree
         self.target = target
         self.kind: Kind = kind
@@ -65,6 +71,7 @@ class Subject:
         self.making = making
         self.mounts = mounts
         self.image = image
+        self.libraries = image.libraries if image is not None and libraries is None else libraries
         self._facts = facts
         self._distributions = distributions
         self._root = LAYER_ROOT if kind == "layer" else FUNCTION_ROOT
@@ -111,7 +118,7 @@ class Subject:
     @cached_property
     def system(self) -> System | None:
         """The libraries of an image by which its native files are judged; None where the table of the runtime does."""
-        return None if self.image is None else self.image.libraries.needed_by(self.natives, self.target)
+        return None if self.libraries is None else self.libraries.needed_by(self.natives, self.target)
 
     @cached_property
     def linkage(self) -> Linkage:

@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import re
-import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from manylambda import archive, audits, rules
 from manylambda.errors import RequestError
-from manylambda.image import FileSystem, Scratch
-from manylambda.image import base as bases
 from manylambda.image.assemble import AddedLayer, Start, assemble
 from manylambda.image.layer_writer import layer
 from manylambda.image.places import ImagePlace
-from manylambda.image.pull import pull, resolve
 from manylambda.image.reference import Reference
 from manylambda.image.saving import is_layout_of, write_docker_archive, write_layout
 from manylambda.pipeline.artifact import Artifact, ImageLayer, WrittenImage
+from manylambda.pipeline.image_base import BINARIES, TASK, find_base, words
 from manylambda.pipeline.package import shipped
 from manylambda.sources.project import ORIGIN
 from manylambda.tree import PackageTree
-from manylambda.trial.engines.container import default_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from manylambda.audits.libraries import Libraries
     from manylambda.config import Settings
-    from manylambda.image import Image, Store
     from manylambda.image.assembled import Assembled
     from manylambda.image.base import Base
     from manylambda.locks.model import Selection
+    from manylambda.pipeline.image_base import FoundBase
     from manylambda.pipeline.package import Contents, Packer
     from manylambda.target import Target
     from manylambda.wheels.wheelhouse import StoredWheel
 
-_TASK: Final = "/var/task"
 _TASK_VARIABLE: Final = "LAMBDA_TASK_ROOT"
 _CLIENT: Final = "awslambdaric"
 _LAMBDA_ENTRY: Final = "/lambda-entrypoint.sh"
-_BOOTSTRAP: Final = "/var/runtime/bootstrap"
-_BINARIES: Final = ("/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin")
 _LARGE: Final = 5 << 20
 """Bytes, uncompressed, from which a distribution has a layer of its own where layers are split."""
 _MOST_LAYERS: Final = 40
 """Besides the base's: Docker's storage takes 127, and manifests are to stay small."""
 _LABEL: Final = "org.opencontainers.image."
-_FACTS: Final = "image-base"
-_FACTS_VERSION: Final = 1
-
-# Targets are made in parallel, and two may share a base.
-_ONE_AT_A_TIME: Final = threading.Lock()
 
 
 def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
@@ -62,14 +51,14 @@ def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWhee
             hint="add what they hold to the dependencies, or build a zip",
         )
     contents = packer.lay_out(selection, stored)
-    subject = packer.subject(contents, None)
-    report = audits.check(subject, rules.ALL if settings.audit else (), ignore=settings.ignore)
+    base = find_base(settings, target, place, packer.cache, packer.progress)
+    subject, report = _judged(packer, contents, base)
     contents.confirm()
     written: WrittenImage | None = None
     if settings.audit and report.has_errors:
         report = packer.advised(report, subject, contents)
     else:
-        written = _Maker(packer, contents, place).make()
+        written = _Maker(packer, contents, place, base).make()
     return Artifact(
         target=target,
         kind="image",
@@ -78,6 +67,32 @@ def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWhee
         distributions=tuple(map(shipped, contents.stored)),
         report=report,
     )
+
+
+def _judged(packer: Packer, contents: Contents, base: FoundBase) -> tuple[audits.Subject, audits.Report]:
+    """Audit what would be in `/var/task`, by the libraries of the base.
+
+    Lambda's own image for the runtime has what the table of the runtime has, and more: it is looked into only where
+    that is not enough.
+    """
+    settings, target = packer.settings, contents.selection.target
+
+    def judged(by: Libraries | None) -> tuple[audits.Subject, audits.Report]:
+        subject = packer.subject(contents, None, by)
+        if by is not None and subject.natives and subject.system is None:
+            raise RequestError(
+                f"`{base.image.name}` has no glibc for {target.machine}: nothing compiled for {target} loads there",
+                hint=f"start from `{target.image}`, or from an image with glibc (Alpine's has musl)",
+            )
+        return subject, audits.check(subject, rules.ALL if settings.audit else (), ignore=settings.ignore)
+
+    if not settings.audit:
+        return judged(None)
+    if base.is_ours:
+        subject, report = judged(None)
+        if not report.has_errors:
+            return subject, report
+    return judged(base.libraries(settings.image_environment))
 
 
 def _place(settings: Settings, target: Target) -> ImagePlace:
@@ -94,7 +109,7 @@ def _place(settings: Settings, target: Target) -> ImagePlace:
 
 
 class _Maker:
-    def __init__(self, packer: Packer, contents: Contents, place: ImagePlace) -> None:
+    def __init__(self, packer: Packer, contents: Contents, place: ImagePlace, base: FoundBase) -> None:
         self._packer = packer
         self._settings = packer.settings
         self._cache = packer.cache
@@ -102,11 +117,10 @@ class _Maker:
         self._contents = contents
         self._target = contents.selection.target
         self._place = place
+        self._base = base
 
     def make(self) -> WrittenImage:
-        settings = self._settings
-        with _ONE_AT_A_TIME:
-            base = self._base()
+        settings, base = self._settings, self._base
         start = self._start(base)
         layers = list(self._layers())
         image = assemble(
@@ -134,55 +148,14 @@ class _Maker:
                 ImageLayer(digest=part.digest, diff_id=part.diff_id or "", size=part.size, content=content)
                 for part, content in zip(image.layers, told, strict=True)
             ),
-            entry_point=start.entry_point if start.entry_point is not None else _words(config.get("Entrypoint")),
+            entry_point=start.entry_point if start.entry_point is not None else words(config.get("Entrypoint")),
             command=start.command,
             uploaded=uploaded,
         )
 
-    # The base
-
-    def _base(self) -> _Found:
-        place, architecture = self._settings.image_base, self._target.architecture.oci
-        if place is not None and place.path is not None:
-            image, store, read, scratch = bases.of_file(place.path, architecture, self._cache)
-            return _Found(image, str(place), is_ours=False, look=lambda: self._seen(image, store, read, scratch))
-        reference = Reference.parse((place and place.reference) or default_reference(self._target))
-        options: dict[str, Any] = {
-            "cache": self._cache,
-            "offline": self._settings.offline,
-            "progress": self._progress,
-        }
-        # Layers that a registry has need not come here on their way to another, or to the same.
-        pulled = None if self._place.form == "registry" else pull(reference, architecture, **options)
-        resolved = resolve(reference, architecture, **options) if pulled is None else pulled.resolved
-        image = bases.of_registry(resolved, self._cache, pulled)
-
-        def look() -> _Seen:
-            from manylambda.image import choose, read_images
-
-            whole = pulled or pull(reference.pinned(resolved.reference.digest or ""), architecture, **options)
-            return self._seen(image, whole, choose(read_images(whole), architecture, whole.name), Scratch())
-
-        return _Found(image, str(image.reference), is_ours=place is None, look=look)
-
-    def _seen(self, base: Base, store: Store, image: Image, scratch: Scratch) -> _Seen:
-        """Look for what starts handlers; what was found in an image is kept by its layers."""
-        key = f"{self._target.runtime} {' '.join(part.diff_id or '' for part in base.layers)}"
-        known = self._cache.read_facts(_FACTS, _FACTS_VERSION, key)
-        if isinstance(known, dict):
-            return _Seen(known["python"], known["bootstrap"])
-        system = FileSystem(store, image.layers, scratch, ())
-        name = "python{}.{}".format(*self._target.python)
-        found = (system.find(f"{folder}/{name}") for folder in _BINARIES)
-        # Where a link leads: Lambda takes none as an entry point.
-        python = next((path for path, node in filter(None, found) if node.kind == "file" and node.mode & 0o111), None)
-        seen = _Seen(python, system.find(_BOOTSTRAP) is not None)
-        self._cache.write_facts(_FACTS, _FACTS_VERSION, key, {"python": seen.python, "bootstrap": seen.has_bootstrap})
-        return seen
-
     # How it starts
 
-    def _start(self, base: _Found) -> Start:
+    def _start(self, base: FoundBase) -> Start:
         settings = self._settings
         command = (settings.handler,) if settings.handler is not None else ()
         if settings.handler is None:
@@ -193,24 +166,24 @@ class _Maker:
         known = base.environment
         environment = dict(settings.image_environment)
         if _TASK_VARIABLE not in known:
-            environment.setdefault(_TASK_VARIABLE, _TASK)
-        return Start(self._entry_point(base), command, _TASK, dict(sorted(environment.items())))
+            environment.setdefault(_TASK_VARIABLE, TASK)
+        return Start(self._entry_point(base), command, TASK, dict(sorted(environment.items())))
 
-    def _entry_point(self, base: _Found) -> tuple[str, ...] | None:
+    def _entry_point(self, base: FoundBase) -> tuple[str, ...] | None:
         """Return what starts handlers; None where the base's own entry point does."""
-        own = _words(base.config.get("Entrypoint"))
+        own = words(base.config.get("Entrypoint"))
         name = base.image.name
         if any(_CLIENT in word for word in own):
             return None
         is_lambda = own[-1:] == (_LAMBDA_ENTRY,)
         # That of `provided` is called the same, and starts a runtime that the image is still to get.
-        if is_lambda and (base.is_ours or (self._place.form == "registry" and "provided" not in name)):
+        if is_lambda and base.is_ours:
             return None
-        seen = base.look()
+        seen = base.seen
         wanted = "python{}.{}".format(*self._target.python)
         if seen.python is None:
             raise RequestError(
-                f"`{name}` has no `{wanted}` where base images have it: {', '.join(f'`{one}`' for one in _BINARIES)}",
+                f"`{name}` has no `{wanted}` where base images have it: {', '.join(f'`{one}`' for one in BINARIES)}",
                 hint=f"start from `{self._target.image}`, or from an image with `{wanted}` there",
             )
         if is_lambda and seen.has_bootstrap:
@@ -239,13 +212,13 @@ class _Maker:
         for content, told, tree in self._parts():
             part = layer(
                 tree,
-                _TASK.lstrip("/"),
+                TASK.lstrip("/"),
                 identities,
                 cache=self._cache,
                 progress=self._progress,
                 label=f"{self._target} {content}",
             )
-            yield content, AddedLayer(part, f"COPY {told} {_TASK}")
+            yield content, AddedLayer(part, f"COPY {told} {TASK}")
 
     def _parts(self) -> Iterator[tuple[str, str, PackageTree]]:
         own = {ORIGIN, *(package.name for package in self._contents.selection.local)}
@@ -312,39 +285,6 @@ class _Maker:
                 write_layout(image, beside, name)
                 archive.replace_folder(beside, path)
         return str(place), None
-
-
-class _Seen(NamedTuple):
-    """What the file system of a base has."""
-
-    python: str | None
-    """The target's interpreter, links followed."""
-    has_bootstrap: bool
-
-
-class _Found:
-    """A base, and how to look into it."""
-
-    def __init__(self, image: Base, told: str, *, is_ours: bool, look: Callable[[], _Seen]) -> None:
-        self.image = image
-        self.told = told
-        self.is_ours = is_ours
-        self.look = look
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """How a container of it starts."""
-        found = self.image.document.get("config")
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Its variables."""
-        return dict(line.partition("=")[::2] for line in _words(self.config.get("Env")))
-
-
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
 
 
 def _repository(name: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from manylambda.audits.libraries import Libraries
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.locks.model import Selection, Source
@@ -159,8 +160,13 @@ class Packer:
             )
         return written
 
-    def subject(self, contents: Contents, zipped_size: int | None) -> audits.Subject:
-        """Return what the rules look at, with what is known of the wheels; nothing is read from them again."""
+    def subject(
+        self, contents: Contents, zipped_size: int | None, libraries: Libraries | None = None
+    ) -> audits.Subject:
+        """Return what the rules look at, with what is known of the wheels; nothing is read from them again.
+
+        `libraries` are those of the image it is to be in, where they and not the runtime's decide.
+        """
         settings, tree, stored = self.settings, contents.tree, contents.stored
         target = contents.selection.target
         if not settings.audit:
@@ -199,6 +205,7 @@ class Packer:
                 ),
             ],
             handler=settings.handler,
+            libraries=libraries,
         )
 
     def advised(self, report: audits.Report, subject: audits.Subject, contents: Contents) -> audits.Report:

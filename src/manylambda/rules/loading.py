@@ -7,6 +7,7 @@ the first of the rules it breaks; what it would need besides is not asked.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cached_property
 from posixpath import basename, dirname
 from typing import TYPE_CHECKING, Final
 
@@ -353,7 +354,7 @@ def _unresolved(process: _Process, path: str, names: set[str]) -> set[str]:
         there = None
         if link.outcome is Outcome.PROVIDED:
             own = process.subject.system is not None
-            there = process.of_image() if own else library_names(link.soname, process.subject.target)
+            there = process.of_image if own else library_names(link.soname, process.subject.target)
         known = known and there is not None
         left.difference_update(there or ())
     if not known:
@@ -386,20 +387,12 @@ class _Process:
         self.scopes = Scopes(subject.linkage)
         self.by_hand = ByHand(subject)
         self._defined: dict[str, frozenset[str] | None] = {}
-        self._of_image: frozenset[str] | None = None
 
+    @cached_property
     def of_image(self) -> frozenset[str] | None:
-        """Return the names that any of the image's libraries defines; None where some cannot be read."""
-        image, system = self.subject.image, self.subject.system
-        if self._of_image is None and image is not None and system is not None:
-            found: set[str] = set()
-            for content in {image.libraries.content(path) for path in system.files}:
-                table = None if content is None else symbol_table(content)
-                if table is None:
-                    return None
-                found |= table.defined
-            self._of_image = frozenset(found)
-        return self._of_image
+        """The names that any of the image's libraries defines; None where some cannot be read."""
+        libraries, system = self.subject.libraries, self.subject.system
+        return None if libraries is None or system is None else libraries.defined(system)
 
     def defined(self, path: str) -> frozenset[str] | None:
         """Return the names that a file of the package defines; None where they cannot be read."""
