@@ -1,4 +1,4 @@
-"""The development commands: `nox -s lint tests` is what must pass; `nox --list` names the rest.
+"""The development commands: `nox` runs what must pass; `nox --list` names the rest.
 
 Words after `--` go to pytest: `nox -s tests -- -k audit`.
 """
@@ -13,7 +13,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["lint", "docs", "tests"]
 
 PROJECT: Final = nox.project.load_toml("pyproject.toml")
 
@@ -48,6 +48,20 @@ def tests_offline(session: nox.Session) -> None:
     """Run what needs no network."""
     _install(session, "test")
     session.run("pytest", *PARALLEL, "-m", "not network", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into `site`: a broken link or a missing anchor is an error."""
+    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("zensical", "build", "--clean", "--strict")
+
+
+@nox.session
+def generate(session: nox.Session) -> None:
+    """Write the pages of the reference anew from the code; `-- --check` tells whether they are current."""
+    _install(session)
+    session.run("python", "tools/generate.py", *session.posargs)
 
 
 @nox.session

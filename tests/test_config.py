@@ -582,14 +582,7 @@ def _as_flag(item: Any) -> str:
             return str(item)
 
 
-def test_the_schema_and_the_page_are_what_the_table_says() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "generate_configuration.py", "--check"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_bytes()))
 
 

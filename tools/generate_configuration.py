@@ -7,9 +7,10 @@ python tools/generate_configuration.py --check    exit 1 when either is not what
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
+
+from generated import run
 
 import manylambda
 from manylambda.config import FIELDS, Shape
@@ -160,21 +161,13 @@ def _anchor(field: Field) -> str:
     return field.key.replace(".", "")
 
 
-def main() -> int:
-    """Write or check; return the exit status."""
-    wanted = {
+def wanted() -> dict[Path, str]:
+    """Give the schema and the page."""
+    return {
         SCHEMA: json.dumps(schema(), indent=2) + "\n",
         PAGE: page(PAGE.read_text(encoding="utf-8")),
     }
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.name} is not what the table of settings says: run tools/generate_configuration.py")
-        return 1 if stale else 0
-    for path in stale:
-        path.write_text(wanted[path], encoding="utf-8", newline="\n")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(wanted))

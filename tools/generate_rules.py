@@ -7,9 +7,10 @@ python tools/generate_rules.py --check    exit 1 when it is not what the pages s
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from generated import run
 
 from manylambda import rules
 from manylambda.rules import pages
@@ -93,17 +94,10 @@ def _module(rule: Rule) -> str:
     return rule.check.__module__.rpartition(".")[2]
 
 
-def main() -> int:
-    """Write or check; return the exit status."""
-    wanted = document()
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print(f"{PAGE.name} is not what the pages of the rules say: run tools/generate_rules.py")
-        return 1
-    PAGE.write_text(wanted, encoding="utf-8", newline="\n")
-    return 0
+def wanted() -> dict[Path, str]:
+    """Give the page."""
+    return {PAGE: document()}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(wanted))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,13 +29,6 @@ def test_every_rule_has_a_page_with_all_its_parts_and_no_page_is_left_over() -> 
         assert page.summary.endswith(".")
         assert len(page.summary) <= 100, rule.name
         assert max(map(len, lines)) <= 140, rule.name
-
-
-def test_the_reference_page_is_what_the_pages_say() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "generate_rules.py", "--check"], check=False, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", ["no-such-rule", "", "..", "../rules/wrong-machine", "Wrong-Machine"])

@@ -1,0 +1,29 @@
+"""Write everything that is generated from the code: the pages of `docs/reference`, and the schema of the settings.
+
+python tools/generate.py            write what differs
+python tools/generate.py --check    exit 1 when something does
+"""
+
+from __future__ import annotations
+
+import generate_api
+import generate_command_line
+import generate_configuration
+import generate_errors
+import generate_json
+import generate_rules
+import generate_targets
+import generated
+
+if __name__ == "__main__":
+    raise SystemExit(
+        generated.run(
+            generate_configuration.wanted,
+            generate_rules.wanted,
+            generate_command_line.wanted,
+            generate_errors.wanted,
+            generate_json.wanted,
+            generate_targets.wanted,
+            generate_api.wanted,
+        )
+    )
