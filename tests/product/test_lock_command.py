@@ -129,3 +129,75 @@ def test_a_lock_that_cannot_be_made_leaves_the_old_one(run: Run, index: Index, p
     assert ran.stdout == ""
     assert "`missing`" in ran.stderr or "missing was not found" in ran.stderr
     assert (project / "pylock.toml").read_bytes() == before
+
+
+# Whether a lock still answers.
+
+
+def locked(run: Run, project: Path, requirements: str = "demo\n") -> bytes:
+    (project / "requirements.txt").write_text(requirements, encoding="utf-8")
+    run("lock", project, "-t", "python3.13-arm64")
+    return (project / "pylock.toml").read_bytes()
+
+
+def checked(run: Run, project: Path, *more: str, status: int = 1) -> list[tuple[str, str | None, str | None]]:
+    ran = run("lock", project, "-t", "python3.13-arm64", *more, "--check", "--format", "json", status=status)
+    schemas.check("lock", ran.json)
+    return [(one["what"], one["locked"], one["wanted"]) for one in ran.json["differences"]]
+
+
+def test_a_lock_that_answers_is_told_and_stays_whatever_the_index_has_got_since(
+    run: Run, index: Index, project: Path
+) -> None:
+    index.wheel("demo", "1.0")
+    before = locked(run, project)
+    index.wheel("demo", "1.0", tags=["cp313-cp313-manylinux_2_34_aarch64"])
+    index.wheel("demo", "2.0")
+    assert checked(run, project, status=0) == []
+    ran = run("lock", project, "-t", "python3.13-arm64", "--check")
+    assert ran.stdout.splitlines()[-1] == "  1 distribution for python3.13-arm64, as the project wants them"
+    assert (project / "pylock.toml").read_bytes() == before
+
+
+def test_a_lock_that_lacks_a_requirement_is_told_and_not_written(run: Run, index: Index, project: Path) -> None:
+    index.wheel("demo", "1.0")
+    index.wheel("demo", "2.0")
+    index.wheel("gone", "1.0")
+    index.wheel("other", "1.0")
+    before = locked(run, project, "demo<2\ngone\n")
+    (project / "requirements.txt").write_text("demo>=2\nother\n", encoding="utf-8")
+    assert checked(run, project) == [
+        ("sources", "as they were when it was made", "requirements.txt as it is now"),
+        ("demo", "1.0", "2.0"),
+        ("gone", "1.0", None),
+        ("other", None, "1.0"),
+    ]
+    ran = run("lock", project, "-t", "python3.13-arm64", "--check", status=1)
+    assert "  does not answer the project any more; `manylambda lock` makes it anew\n" in ran.stdout
+    assert [line.split() for line in ran.stdout.splitlines()[-3:]] == [
+        ["demo", "1.0", "2.0"], ["gone", "1.0"], ["other", "1.0"],
+    ]  # fmt: skip
+    assert (project / "pylock.toml").read_bytes() == before
+
+
+def test_a_lock_for_other_targets_or_of_a_file_that_is_gone_does_not_answer(
+    run: Run, index: Index, project: Path
+) -> None:
+    index.wheel("demo", "1.0")
+    native = index.wheel("demo", "1.0", tags=["cp313-cp313-manylinux_2_34_aarch64"])
+    locked(run, project)
+    differences = checked(run, project, "-t", "python3.12-arm64")
+    assert differences[0] == ("targets", "python3.13-arm64", "python3.12-arm64, python3.13-arm64")
+    name = f"{native.name} ({sha256(native)[:12]})"
+    native.unlink()
+    assert checked(run, project) == [("demo", name, None)]
+
+
+def test_what_no_lock_of_ours_is_cannot_be_checked(run: Run, index: Index, project: Path) -> None:
+    demo = index.wheel("demo", "1.0")
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    ran = run("lock", project, "-t", "python3.13-arm64", "--check", status=2)
+    assert "error: there is no lock to check: " in ran.stderr
+    (project / "pylock.toml").write_text(index.pylock(demo), encoding="utf-8")
+    ran = run("lock", project, "-t", "python3.13-arm64", "--check", status=2)
+    assert "error: `pylock.toml` was made by `a test`, which alone knows from what\n" in ran.stderr

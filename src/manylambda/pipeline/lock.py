@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from manylambda.errors import RequestError
+from manylambda.locks.difference import differences
 from manylambda.locks.discovery import base_folder
 from manylambda.locks.documents import load
 from manylambda.locks.model import SourceKind
@@ -19,19 +21,25 @@ from manylambda.progress import SILENT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from packaging.pylock import Pylock
+
     from manylambda.config import Settings
+    from manylambda.locks.difference import Difference
+    from manylambda.locks.model import Source
     from manylambda.progress import Progress
     from manylambda.target import Target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockResult:
-    """A lock that was written."""
+    """A lock that was written, or only looked at."""
 
     path: Path
     targets: tuple[Target, ...]
     packages: int
     """Entries; a distribution with different versions for different targets has several."""
+    differences: tuple[Difference, ...] | None = None
+    """What would change, of a lock that was only looked at; None of one that was written."""
 
 
 def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILENT) -> LockResult:
@@ -40,20 +48,53 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
     What is there already gives preferences, unless `upgrade`: versions stay where they can. Raises ResolutionError
     and FetchError.
     """
-    path = settings.lock_output or settings.project / SourceKind.PYLOCK.value
+    path = _place(settings)
+    before = None if upgrade or not path.is_file() else parse(load(path).values, name=path.name)
+    source, pylock = _made(settings, path, before, progress)
+    write_lock(pylock, path, base=base_folder(source))
+    return LockResult(path=path, targets=settings.targets, packages=len(pylock.packages))
+
+
+def check(settings: Settings, *, progress: Progress = SILENT) -> LockResult:
+    """Tell what `lock` would change, and write nothing.
+
+    Raises RequestError where there is no lock, or one of another tool, and what `lock` raises.
+    """
+    path = _place(settings)
+    if not path.is_file():
+        raise RequestError(f"there is no lock to check: {path}", hint="run `manylambda lock`")
+    before = parse(load(path).values, name=path.name)
+    if "manylambda" not in (before.tool or {}):
+        raise RequestError(
+            f"`{path.name}` was made by `{before.created_by}`, which alone knows from what",
+            hint="check it with that tool, or make one with `manylambda lock`",
+        )
+    _, pylock = _made(settings, path, before, progress)
+    return LockResult(
+        path=path,
+        targets=settings.targets,
+        packages=len(before.packages),
+        differences=differences(before, pylock),
+    )
+
+
+def _place(settings: Settings) -> Path:
+    return settings.lock_output or settings.project / SourceKind.PYLOCK.value
+
+
+def _made(settings: Settings, path: Path, before: Pylock | None, progress: Progress) -> tuple[Source, Pylock]:
+    """Make the lock that belongs at `path`, with the versions of the one `before` where they can stay."""
     source = dependencies.find_source(settings, progress, ignored=path)
     if source.kind.is_locked or source.kind is SourceKind.NONE:
         pylock = dependencies.read_lock(source, settings.targets, settings, progress)
     else:
-        options = settings.resolve_options(os.environ)
-        preferences = None if upgrade or not path.is_file() else parse(load(path).values, name=path.name)
         with dependencies.sdists_described(source, settings, progress):
             pylock = resolve(
                 source,
                 settings.targets,
-                options,
+                settings.resolve_options(os.environ),
                 progress,
-                preferences=preferences,
+                preferences=before,
                 sdist_metadata=dependencies.sdist_metadata(source, settings, progress),
             )
     # A lock that cannot be built from is not written.
@@ -63,6 +104,4 @@ def lock(settings: Settings, *, upgrade: bool = False, progress: Progress = SILE
         **(pylock.tool or {}).get("manylambda", {}),
         **describe(source, settings.resolve_options(os.environ), path),
     }
-    pylock = replace(pylock, tool={"manylambda": table})
-    write_lock(pylock, path, base=base_folder(source))
-    return LockResult(path=path, targets=settings.targets, packages=len(pylock.packages))
+    return source, replace(pylock, tool={"manylambda": table})

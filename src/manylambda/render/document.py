@@ -96,6 +96,7 @@ def lock(result: LockResult) -> dict[str, Any]:
         "path": str(result.path),
         "targets": [str(target) for target in result.targets],
         "packages": result.packages,
+        **({} if result.differences is None else {"differences": [one._asdict() for one in result.differences]}),
     }
 
 

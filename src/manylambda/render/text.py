@@ -120,9 +120,14 @@ def _wheel(one: MadeWheel, look: Look) -> str:
 
 
 def lock(result: LockResult) -> str:
-    """Return where the lock lies and how much it holds."""
+    """Return where the lock lies and how much it holds, or what of it would change."""
+    if result.differences:
+        rows = [(one.what, one.locked or "", one.wanted or "") for one in result.differences]
+        table = columns(("", "locked", "now"), rows)
+        return f"{result.path}\n  does not answer the project any more; `manylambda lock` makes it anew\n\n{table}"
     names = ", ".join(str(target) for target in result.targets)
-    return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}"
+    still = "" if result.differences is None else ", as the project wants them"
+    return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}{still}"
 
 
 def recipe(result: Recipe) -> str:

@@ -18,13 +18,20 @@ FORMATS: Final = ("text", "json")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     project_options(parser, only={*RESOLVING, "lock_output"})
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--upgrade", action="store_true", help="take the newest versions, not those locked before")
+    how.add_argument("--check", action="store_true", help="write nothing; status 1 when the lock would change")
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     """Return what is printed, and the exit status."""
-    from manylambda.pipeline.lock import lock
+    from manylambda.pipeline.lock import check, lock
     from manylambda.render import document, text
 
-    result = lock(settings_of(options), upgrade=options.upgrade, progress=console)
-    return as_json(document.lock(result)) if options.format == "json" else text.lock(result), 0
+    settings = settings_of(options)
+    if options.check:
+        result = check(settings, progress=console)
+    else:
+        result = lock(settings, upgrade=options.upgrade, progress=console)
+    output = as_json(document.lock(result)) if options.format == "json" else text.lock(result)
+    return output, int(bool(result.differences))
