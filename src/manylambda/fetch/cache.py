@@ -8,6 +8,7 @@ edited or half-written file is noticed, never believed.
     <root>/v1/blobs/sha256/<aa>/<sha256>           parts of container images, shared by all that have them
     <root>/v1/facts/<kind>-<version>/<aa>/<key>    a checksum line, then one JSON document
     <root>/v1/stand-ins/<name>-<digest>/           what a resolver is shown of sdists; written anew where it is missing
+    <root>/v1/tools/, trial/, runtimes/            compilers; root file systems, bytecode; what a runtime brings
     <root>/v1/incoming/                            partial files, locks; swept when a day old
 """
 
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 _LAYOUT: Final = "v1"
 _DAY: Final = 86_400.0
-_TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
+_TRIES: Final = 3
+_LATELY: Final = 600.0
+"""Seconds for which a use is not noted again."""
+TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of manylambda and may be deleted at any time.
 # https://bford.info/cachedir/
 """
@@ -48,6 +52,11 @@ class Cache:
         self.root = root
         self._base = root / _LAYOUT
         self._is_prepared = False
+
+    @property
+    def base(self) -> Path:
+        """Where all lies that this version of ours keeps."""
+        return self._base
 
     @classmethod
     def default(cls, environment: Mapping[str, str] = os.environ) -> Cache:
@@ -81,9 +90,21 @@ class Cache:
     def verify(path: Path, sha256: str) -> bool:
         """Say whether a file is there and has this hash."""
         try:
-            return hash_file(path) == sha256
+            is_right = hash_file(path) == sha256
         except OSError:
             return False
+        Cache.use(path)
+        return is_right
+
+    @staticmethod
+    def use(path: Path) -> None:
+        """Note that a file or folder that lies here is used: its date tells `upkeep` what may go.
+
+        Its time of access would not: many file systems keep none, and others are told of it by whoever looks.
+        """
+        with contextlib.suppress(OSError):  # a cache that can only be read serves as well
+            if path.stat().st_mtime < time.time() - _LATELY:
+                os.utime(path)
 
     def verify_all(self, files: Mapping[Path, str]) -> tuple[Path, ...]:
         """Check many files (path -> sha256) on all processors; gives those that are missing or wrong, sorted."""
@@ -118,7 +139,7 @@ class Cache:
         folder = self._base / "incoming"
         if not self._is_prepared:
             folder.mkdir(parents=True, exist_ok=True)
-            for marker, content in (("CACHEDIR.TAG", _TAG), (".gitignore", b"*\n")):
+            for marker, content in (("CACHEDIR.TAG", TAG), (".gitignore", b"*\n")):
                 with contextlib.suppress(FileExistsError), (self.root / marker).open("xb") as file:
                     file.write(content)
             self._is_prepared = True
@@ -150,13 +171,15 @@ class Cache:
     def read_facts(self, kind: str, version: int, key: str) -> object | None:
         """Give the document kept under a key, or None when there is none or it is not as it was written."""
         name = _fact_name(key)
+        path = self._fact_path(kind, version, name)
         try:
-            content = self._fact_path(kind, version, name).read_bytes()
+            content = path.read_bytes()
         except OSError:
             return None
         checksum, _, body = content.partition(b"\n")
         if checksum != _checksum(kind, version, name, body):
             return None
+        self.use(path)
         document: object = json.loads(body)
         return document
 
@@ -184,25 +207,6 @@ class Cache:
 
     # Upkeep
 
-    def size(self) -> int:
-        """Count the bytes of all files here."""
-        return sum(_size(path) for path in self._files())
-
-    def prune(self, older_than: float) -> int:
-        """Remove what was not used for `older_than` seconds; gives the bytes freed. Raises FetchError."""
-        limit = time.time() - older_than
-        freed = 0
-        with self.writing("a removal"):
-            for path in self._files():
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    if max(status.st_atime, status.st_mtime) < limit:
-                        path.unlink()
-                        freed += status.st_size
-                        with contextlib.suppress(OSError):  # not empty: the usual case
-                            path.parent.rmdir()
-        return freed
-
     def sweep(self, *, older_than: float = _DAY, at_most_every: float = _DAY) -> None:
         """Remove what killed runs left half-done, unless that was done lately."""
         limit = time.time() - older_than
@@ -214,19 +218,23 @@ class Cache:
             for path in mark.parent.iterdir():
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < limit:
-                        path.unlink()
-
-    def _files(self) -> Iterator[Path]:
-        for folder, folders, names in os.walk(self._base):
-            folders.sort()
-            for name in sorted(names):
-                yield Path(folder, name)
+                        remove(path)
 
 
 def hash_file(path: Path) -> str:
     """Give the sha256 of a file as lower-case hex. Raises OSError."""
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; what is behind a link stays. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def unique_name() -> str:
@@ -236,10 +244,14 @@ def unique_name() -> str:
 
 def _move(temporary: Path, path: Path) -> Path:
     try:
-        temporary.replace(path)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(path)
+        for _ in range(_TRIES):
+            try:
+                temporary.replace(path)
+                break
+            except FileNotFoundError:  # there is no folder yet, or a removal has just taken it
+                path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            temporary.replace(path)
     except PermissionError:
         # Windows: another process reads the very file we bring, so it is there already.
         if os.name != "nt" or not path.exists():

@@ -361,6 +361,7 @@ class StandIns:
         folder = self._cache.stand_ins(f"{name}-{digest[:32]}")
         with self._cache.writing(f"stand-ins for {name}"):
             folder.mkdir(parents=True, exist_ok=True)
+            self._cache.use(folder)
             for filename, content in files.items():
                 if not (folder / filename).is_file():
                     temporary = folder / f".{os.getpid():x}-{os.urandom(8).hex()}"

@@ -313,7 +313,7 @@ def _runtime(request: Request, target: Target, cache: Cache, progress: Progress)
         _install(requirements, target, folder, offline=request.offline, progress=progress)
 
     try:
-        return runtime_folder(target, install, cache=cache.root / "runtimes")
+        return runtime_folder(target, install, cache=cache.base / "runtimes")
     except (FetchError, ResolutionError) as error:
         if request.events:
             raise

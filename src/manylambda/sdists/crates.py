@@ -99,8 +99,9 @@ def _configure(room: Path, text: str) -> None:
 
 def _vendor(job: Job, rust: Rust, manifests: Sequence[Path], room: Path, *, is_locked: bool) -> _Fetched:
     """Have cargo put the crates into `crates`; what it downloads is kept in our cache."""
-    home = job.cache.root / "v1" / "tools" / "cargo"
+    home = job.cache.base / "tools" / "cargo"
     home.mkdir(parents=True, exist_ok=True)
+    job.cache.use(home)
     user = job.options.environment
     first, *others = manifests
     command = [str(rust.cargo), *_user_config(user), "--config", "net.git-fetch-with-cli=false", "vendor"]

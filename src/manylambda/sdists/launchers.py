@@ -51,7 +51,7 @@ def find_launcher(zig: Path, version: str, cache: Cache) -> Path | None:
     if not WINDOWS:
         return None
     machine = "aarch64" if platform.machine().lower() == "arm64" else "x86_64"
-    kept = cache.root / "v1" / "tools" / f"zig-{version}-launcher-{machine}.exe"
+    kept = cache.base / "tools" / f"zig-{version}-launcher-{machine}.exe"
     if not kept.is_file():
         with cache.writing(kept.name):
             room = cache.incoming(f"{kept.name}-{os.urandom(4).hex()}")
@@ -60,6 +60,7 @@ def find_launcher(zig: Path, version: str, cache: Cache) -> Path | None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             (room / kept.name).replace(kept)
             shutil.rmtree(room, ignore_errors=True)
+    cache.use(kept)
     return kept
 
 

@@ -388,7 +388,7 @@ def _warm(
 ) -> None:  # fmt: skip
     from filelock import FileLock
 
-    kept = cache.root / "v1" / "tools" / f"zig-{ZIG}-cache" / f"{zig_target}-{language}"
+    kept = cache.base / "tools" / f"zig-{ZIG}-cache" / f"{zig_target}-{language}"
     if not kept.is_dir():
         with cache.writing(kept.name), FileLock(cache.incoming(f"{kept.name}.lock")):
             if not kept.is_dir():
@@ -399,6 +399,7 @@ def _warm(
                 _compile_something(zig, zig_target, beside, language)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 beside.replace(kept)
+    cache.use(kept.parent)
     shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 

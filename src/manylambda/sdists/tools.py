@@ -49,8 +49,9 @@ def find_tool(tool: Tool, cache: Cache, options: ResolveOptions, progress: Progr
     installed = _installed(tool)
     if installed is not None:
         return installed
-    folder = cache.root / "v1" / "tools" / f"{tool.name}-{tool.version}"
+    folder = cache.base / "tools" / f"{tool.name}-{tool.version}"
     if (folder / tool.package).is_dir() and (folder / "complete").is_file():
+        cache.use(folder)
         return folder
     if options.offline:
         raise NotCached(

@@ -13,7 +13,7 @@ import shutil
 from typing import TYPE_CHECKING, Final, Protocol
 
 from manylambda.errors import ResolutionError
-from manylambda.fetch.cache import unique_name
+from manylambda.fetch.cache import Cache, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +58,7 @@ def runtime_folder(target: Target, install: Install, *, cache: Path) -> Path:
     digest = hashlib.sha256("\n".join([str(VERSION), str(target), *exact]).encode()).hexdigest()
     folder = cache / f"{target}-{digest[:16]}"
     if folder.is_dir():
+        Cache.use(folder)
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     made = cache / f".{unique_name()}"

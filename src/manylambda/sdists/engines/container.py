@@ -177,7 +177,7 @@ def shared(cache: Cache, room: Path) -> Iterator[Path]:
         yield room
         return
     with cache.writing("build"):
-        base = cache.root / "v1" / "builds"
+        base = cache.base / "builds"
         base.mkdir(parents=True, exist_ok=True)
     with folders.folder(str(base)) as place:
         yield place

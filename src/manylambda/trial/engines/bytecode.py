@@ -99,7 +99,7 @@ def write(files: Mapping[str, Path], into: Path, python: Python, compiler: Compi
 
     What the files have beside them is taken, else what is in the cache, else it is made. Raises OSError.
     """
-    store = cache.root / "v1" / "trial" / f"bytecode-{_LAYOUT}" / python.magic
+    store = cache.base / "trial" / f"bytecode-{_LAYOUT}" / python.magic
     made: set[Path] = set()
     missing: dict[Path, list[tuple[str, Path]]] = {}
     for inside, path in files.items():

@@ -385,8 +385,9 @@ def _scripts(cache: Cache) -> Path:
     digest = hashlib.sha256()
     for key in sorted(sources):
         digest.update(key.encode() + b"\0" + str(len(sources[key])).encode() + b"\0" + sources[key])
-    folder = cache.root / "v1" / "trial" / f"scripts-{digest.hexdigest()[:16]}"
+    folder = cache.base / "trial" / f"scripts-{digest.hexdigest()[:16]}"
     if all(_holds(folder / key, content) for key, content in sources.items()):
+        cache.use(folder)
         return folder
     with cache.writing("trial"):
         beside = cache.incoming(f"scripts-{secrets.token_hex(4)}")

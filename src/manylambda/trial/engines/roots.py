@@ -212,6 +212,7 @@ class _Kept:
             return None
         if checksum != hashlib.sha256(body).hexdigest().encode() or json.loads(body) != _listing(content):
             return None
+        self._cache.use(self._folder)
         return content
 
     def make(self, fill: Callable[[Path], None]) -> Path:
@@ -249,7 +250,7 @@ class _Kept:
 
 
 def _base(cache: Cache) -> Path:
-    return cache.root / "v1" / "trial"
+    return cache.base / "trial"
 
 
 def _listing(folder: Path) -> list[list[str | int]]:
