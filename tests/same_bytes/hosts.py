@@ -119,10 +119,11 @@ class InLocale:
     def __call__(self, build: Build) -> Command:
         """See `Runner`."""
         locales = build.work / "locales"
-        locales.mkdir()
         name = f"{self.language}.{self.charset}"
-        program = ["localedef", "--no-archive", "-i", self.language, "-f", self.charset, str(locales / name)]
-        subprocess.run(program, check=True, capture_output=True)
+        if not locales.exists():
+            locales.mkdir()
+            program = ["localedef", "--no-archive", "-i", self.language, "-f", self.charset, str(locales / name)]
+            subprocess.run(program, check=True, capture_output=True)
         return Here(environment={"LOCPATH": str(locales), "LC_ALL": name, "LANG": name})(build)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from image.saved import layer, layout
 from same_bytes.hosts import TARGETS, Build, Here, Host, all_hosts
 
 if TYPE_CHECKING:
@@ -86,24 +87,55 @@ def _build(host: Host, work: Path, lock: str) -> Mapping[str, Path]:
     for round_ in range(2 if host.warm else 1):
         output = work / f"out-{round_}"
         request = Build(work=work, project=project, output=output, cache=work / "cache", arguments=arguments)
-        command = host.run(request)
-        done = subprocess.run(
-            list(command.argv),
-            env=dict(command.environment),
-            umask=command.umask,
-            cwd=project,
-            stdin=subprocess.DEVNULL,  # Windows Python under Wine needs it
-            capture_output=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
         artifacts = {}
-        for artifact in json.loads(done.stdout)["artifacts"]:
+        for artifact in _run(host, request):
             file = output / re.split(r"[/\\]", artifact["path"])[-1]
             assert hashlib.sha256(file.read_bytes()).hexdigest() == artifact["sha256"]
             artifacts[artifact["target"]] = file
     assert sorted(artifacts) == sorted(TARGETS)
+    return artifacts
+
+
+def _build_image(host: Host, work: Path, base: Path) -> Mapping[str, bytes]:
+    """Build a container image of the project that `_build` wrote; give the files of its layout."""
+    shutil.copytree(base, work / "base")
+    project, output = work / host.folder, work / "out-image"
+    place = os.path.relpath(work / "base", project).replace(os.sep, "/")
+    # Wheels are judged by the libraries of the base, and this one has none.
+    arguments = [
+        "-t",
+        TARGETS[0],
+        "--kind",
+        "image",
+        "--base",
+        f"oci:{place}",
+        "--handler",
+        "app.handler",
+        "--no-audit",
+    ]
+    arguments += ["--lock", "pylock.toml", "--split-layers", "--format", "json", "--name", "package"]
+    request = Build(work=work, project=project, output=output, cache=work / "cache", arguments=arguments)
+    (artifact,) = _run(host, request)
+    (folder,) = output.iterdir()
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert f"blobs/sha256/{artifact['sha256']}" in files
+    return files
+
+
+def _run(host: Host, request: Build) -> list[Any]:
+    command = host.run(request)
+    done = subprocess.run(
+        list(command.argv),
+        env=dict(command.environment),
+        umask=command.umask,
+        cwd=request.project,
+        stdin=subprocess.DEVNULL,  # Windows Python under Wine needs it
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    artifacts: list[Any] = json.loads(done.stdout)["artifacts"]
     return artifacts
 
 
@@ -139,9 +171,23 @@ def reference(lock: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[st
     return _build(Host(name="reference", run=Here()), work, lock)
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image as Lambda's are made, to put the others on."""
+    config = {"Entrypoint": ["/lambda-entrypoint.sh"], "WorkingDir": "/var/task"}
+    files = layer({"var/lang/bin/python3.13": b"\x7fELF", "var/runtime/bootstrap": b"#!/bin/sh\n"}, mode=0o755)
+    return layout(files, config=config, architecture="arm64").folder(tmp_path_factory.mktemp("base") / "base")
+
+
+@pytest.fixture(scope="session")
+def image(reference: Mapping[str, Path], base: Path) -> Mapping[str, bytes]:
+    work = reference[TARGETS[0]].parent.parent
+    return _build_image(Host(name="reference", run=Here()), work, base)
+
+
 @pytest.mark.parametrize("host", [pytest.param(host, id=host.name.replace(" ", "-")) for host in all_hosts()])
 def test_the_same_lock_and_sources_give_the_same_bytes(
-    host: Host, reference: Mapping[str, Path], lock: str, tmp_path: Path
+    host: Host, reference: Mapping[str, Path], image: Mapping[str, bytes], base: Path, lock: str, tmp_path: Path
 ) -> None:
     if host.missing is not None:
         if os.environ.get("CI") and not host.optional:
@@ -151,6 +197,9 @@ def test_the_same_lock_and_sources_give_the_same_bytes(
     for target, file in built.items():
         assert _differences(reference[target], file) == []
         assert file.read_bytes() == reference[target].read_bytes()
+    made = _build_image(host, tmp_path, base)
+    assert sorted(made) == sorted(image)  # layers, configuration and manifest are named by their digests
+    assert made == image
     shutil.rmtree(tmp_path)  # thirty caches are much to keep
 
 
