@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from manylambda.pipeline.explain import Explanation, explain
     from manylambda.pipeline.lock import LockResult, lock
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
+    from manylambda.pipeline.push import PushResult, push
     from manylambda.pipeline.wheel import MadeWheel, WheelResult, wheel
     from manylambda.target import Architecture, GlibcVersion, Target, all_targets
 
@@ -41,6 +42,7 @@ __all__ = [
     "ManylambdaError",
     "PlannedDistribution",
     "Plans",
+    "PushResult",
     "Report",
     "Settings",
     "Severity",
@@ -56,6 +58,7 @@ __all__ = [
     "load_settings",
     "lock",
     "plan",
+    "push",
     "wheel",
 ]
 
@@ -73,6 +76,7 @@ _HOMES: Final = {
     "ManylambdaError": "errors",
     "PlannedDistribution": "pipeline.plan",
     "Plans": "pipeline.plan",
+    "PushResult": "pipeline.push",
     "Report": "audits",
     "Settings": "config",
     "Severity": "audits",
@@ -88,6 +92,7 @@ _HOMES: Final = {
     "load_settings": "config",
     "lock": "pipeline.lock",
     "plan": "pipeline.plan",
+    "push": "pipeline.push",
     "wheel": "pipeline.wheel",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -279,7 +278,7 @@ def test_a_layout_that_is_there_is_known_again(tmp_path: Path, cache: Cache) -> 
 def test_a_docker_archive_is_a_layout_as_well(tmp_path: Path, cache: Cache) -> None:
     image = made(cache, base_of(saved(tmp_path), cache), manifest="docker")
     file = tmp_path / "image.tar"
-    assert write_docker_archive(image, file, "api:1") == hashlib.sha256(file.read_bytes()).hexdigest()
+    write_docker_archive(image, file, "api:1")
     read = choose(read_images(open_store(file, Scratch())), "amd64", "image.tar")
     assert (read.digest, read.is_docker_save) == (image.digest, True)
     with tarfile.open(fileobj=io.BytesIO(file.read_bytes())) as archive:

@@ -71,7 +71,7 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Assembled:
-    return open_saved(one().folder(tmp_path / "layout"), None, Scratch())
+    return open_saved(one().folder(tmp_path / "layout"), None, Scratch(), Cache(tmp_path / "cache"))
 
 
 def pushed(image: Assembled, reference: Reference, cache: Cache, **more: Any) -> Pushed:
@@ -100,7 +100,7 @@ def test_what_was_pushed_is_what_skopeo_sees(anonymous: RealRegistry, cache: Cac
     made = one()
     path = made.folder(tmp_path / "made") if form == "folder" else made.tar(tmp_path / "made.tar")
     scratch = Scratch()
-    image = open_saved(path, "amd64", scratch)
+    image = open_saved(path, "amd64", scratch, cache)
     reference = anonymous.reference(f"own/{form}:1")
     done = pushed(image, reference, cache)
     digest = made.top[0]["digest"]
@@ -146,7 +146,7 @@ def test_only_what_is_new_is_sent(anonymous: RealRegistry, cache: Cache, image: 
     reference = anonymous.reference("own/grown:1")
     pushed(image, reference, cache)
     more = layer({"var/task/more.py": b"y = 2\n"})
-    grown = open_saved(one(more).folder(tmp_path / "grown"), None, Scratch())
+    grown = open_saved(one(more).folder(tmp_path / "grown"), None, Scratch(), cache)
     done = pushed(grown, reference, cache)
     assert [part.how for part in done.parts] == ["present", "present", "uploaded", "uploaded"]
     assert inspected(reference)["Digest"] == grown.digest
@@ -418,7 +418,7 @@ def test_a_registry_of_an_own_authority_is_believed_when_it_is_named(
 
 
 def opened(path: Path, architecture: str | None = None) -> Assembled:
-    return open_saved(path, architecture, Scratch())
+    return open_saved(path, architecture, Scratch(), Cache(path.parent / "cache"))
 
 
 def test_an_index_is_refused_unless_a_machine_is_named(tmp_path: Path) -> None:
@@ -477,9 +477,9 @@ def test_what_docker_save_wrote_is_compressed_on_the_way(anonymous: RealRegistry
     config = {"architecture": "arm64", "os": "linux", "config": {"Cmd": ["app.handler"]}}
     docker_save(path, ("api:1", [LARGE, APP], config))
     scratch = Scratch()
-    image = open_saved(path, "arm64", scratch)
+    image = open_saved(path, "arm64", scratch, cache)
     assert [part.diff_id for part in image.layers] == [sha256(LARGE), sha256(APP)]
-    assert open_saved(path, None, Scratch()).digest == image.digest, "the same image each time"
+    assert open_saved(path, None, Scratch(), cache).digest == image.digest, "the same image each time"
     reference = anonymous.reference("own/saved:1")
     pushed(image, reference, cache)
     raw = inspected(reference, "--raw")
@@ -515,7 +515,7 @@ def test_what_podman_saved_is_pushed(anonymous: RealRegistry, cache: Cache, imag
     finally:
         podman("rmi", "--force", name)
     scratch = Scratch()
-    saved = open_saved(tmp_path / "saved.tar", "amd64", scratch)
+    saved = open_saved(tmp_path / "saved.tar", "amd64", scratch, cache)
     assert [part.diff_id for part in saved.layers] == [sha256(LARGE), sha256(APP)]
     pushed(saved, anonymous.reference("own/saved-by-podman:1"), cache)
     assert inspected(anonymous.reference("own/saved-by-podman:1"))["Digest"] == saved.digest

@@ -56,7 +56,7 @@ DIGEST = MADE.top[0]["digest"]
 
 @pytest.fixture
 def image(tmp_path: Path) -> Assembled:
-    return open_saved(MADE.folder(tmp_path / "layout"), None, Scratch())
+    return open_saved(MADE.folder(tmp_path / "layout"), None, Scratch(), Cache(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -476,7 +476,8 @@ from manylambda.image.credentials import RegistryCredentials
 from manylambda.image.push import push
 from manylambda.image.reference import Reference
 from manylambda.image.saved import open_saved
-push(open_saved(Path(sys.argv[1]), None, Scratch()), Reference.parse(sys.argv[2]), cache=Cache(Path(sys.argv[3])),
+cache = Cache(Path(sys.argv[3]))
+push(open_saved(Path(sys.argv[1]), None, Scratch(), cache), Reference.parse(sys.argv[2]), cache=cache,
      credentials=RegistryCredentials({}))
 """
 

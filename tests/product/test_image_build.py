@@ -251,6 +251,18 @@ def test_a_rebuild_writes_nothing(run: Run, locked: Path, base: Path) -> None:
     assert json.loads((Path(first["path"]) / "index.json").read_bytes())["schemaVersion"] == 2
 
 
+def test_a_rebuild_of_an_archive_writes_nothing(run: Run, locked: Path, base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "image.tar"
+    first = made(run, locked, base, "--image-output", f"docker:{file}")
+    before, content = file.stat().st_ino, file.read_bytes()
+    assert made(run, locked, base, "--image-output", f"docker:{file}") == first
+    assert file.stat().st_ino == before
+    for changed in (content + b"\0", content[:-512], bytes(len(content))):
+        file.write_bytes(changed)
+        assert made(run, locked, base, "--image-output", f"docker:{file}") == first
+        assert file.read_bytes() == content
+
+
 def test_a_base_in_the_project_is_no_part_of_the_image(run: Run, locked: Path, base: Path) -> None:
     first = made(run, locked, base)
     inside = locked / "base"
@@ -433,7 +445,7 @@ def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
     from manylambda.pipeline import image_base
 
     needs("skopeo")
-    name = f"{registry_.host}/lambda/python:3.13-x86_64"
+    name = f"{registry_.host}/ours/python:3.13-x86_64"
     monkeypatch.setattr(image_base, "default_reference", lambda _target: name)
     ours = layout(RUNTIME, system(libused__so__1="libused.so.1"), config=LAMBDA, architecture="amd64")
     ours.folder(tmp_path / "ours")
@@ -444,7 +456,11 @@ def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
 
     def pulled() -> bool:
         settings = load_settings(
-            project, targets=[X86], kind="image", handler="app.handler", image_output=f"registry:{registry_.host}/api:1"
+            project,
+            targets=[X86],
+            kind="image",
+            handler="app.handler",
+            image_output=f"registry:{registry_.host}/on-ours:1",
         )
         (artifact,) = build(settings).artifacts
         assert artifact.written is not None

@@ -13,7 +13,6 @@ from manylambda.image.layout import DOCKER_MANIFEST, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from manylambda.fetch.cache import Cache
     from manylambda.image.base import Base
@@ -66,15 +65,15 @@ def assemble(
     """Put `layers` on `base`; the configuration is written to the cache."""
     manifest_type, config_type, layer_type = _TYPES[manifest]
     parts = tuple(part._replace(media_type=layer_type) for part in (*base.layers, *(one.part for one in layers)))
-    config = _dumped(_document(base, layers, start, labels))
-    described = Part(config_type, f"sha256:{hashlib.sha256(config).hexdigest()}", len(config), _kept(config, cache))
+    config = dumped(_document(base, layers, start, labels))
+    described = kept(config, config_type, cache)
     document = {
         "schemaVersion": 2,
         "mediaType": manifest_type,
         "config": _descriptor(described),
         "layers": [_descriptor(part) for part in parts],
     }
-    return Assembled(_dumped(document), manifest_type, described, parts)
+    return Assembled(dumped(document), manifest_type, described, parts)
 
 
 def _document(
@@ -137,19 +136,21 @@ def _descriptor(part: Part) -> Mapping[str, object]:
     return {"mediaType": part.media_type, "digest": part.digest, "size": part.size}
 
 
-def _dumped(document: object) -> bytes:
+def dumped(document: object) -> bytes:
+    """Return a document of an image, the same bytes each time."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _kept(data: bytes, cache: Cache) -> Path:
-    sha256 = hashlib.sha256(data).hexdigest()
+def kept(config: bytes, media_type: str, cache: Cache) -> Part:
+    """Return an image's configuration as a part that lies in the cache."""
+    sha256 = hashlib.sha256(config).hexdigest()
     path = cache.blob_path(sha256)
-    if cache.verify(path, sha256):
-        return path
-    with cache.writing("an image's configuration"):
-        temporary = cache.incoming(unique_name())
-        try:
-            temporary.write_bytes(data)
-            return cache.keep_blob(temporary, sha256)
-        finally:
-            temporary.unlink(missing_ok=True)
+    if not cache.verify(path, sha256):
+        with cache.writing("an image's configuration"):
+            temporary = cache.incoming(unique_name())
+            try:
+                temporary.write_bytes(config)
+                cache.keep_blob(temporary, sha256)
+            finally:
+                temporary.unlink(missing_ok=True)
+    return Part(media_type, f"sha256:{sha256}", len(config), path)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from manylambda.errors import FetchError, RequestError, UnsafeArchive
 from manylambda.fetch.cache import unique_name
 from manylambda.image.assembled import Part
-from manylambda.image.gzipped import RECIPE, GzipWriter
-from manylambda.image.layer_writer import OCI_LAYER, keep, known_layer
-from manylambda.image.layers import Budget, LayerStream
+from manylambda.image.layer_writer import OCI_LAYER
+from manylambda.image.layers import Budget
 from manylambda.image.layout import choose, read_images
+from manylambda.image.recompressed import damaged, recompressed
 from manylambda.image.store import GZIP, Scratch, open_store
 from manylambda.image.tar import shown
+from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,29 +96,10 @@ def of_file(path: Path, architecture: str, cache: Cache) -> tuple[Base, Store, I
 
 
 def _kept(store: Store, layer: Layer, cache: Cache, budget: Budget) -> Part:
-    assert layer.diff_id is not None
     head = b"".join(_bytes(store, layer, limit=len(GZIP)))
     if layer.digest is not None and _SHA256.fullmatch(layer.digest) and head == GZIP:
         return _copied(store, layer, cache)
-    key = f"base {RECIPE} {layer.diff_id}"
-    known = known_layer(cache, key)
-    if known is not None:
-        return known
-    with cache.writing(store.name):
-        temporary = cache.incoming(unique_name())
-        try:
-            with (
-                LayerStream(store, layer, budget) as stream,
-                temporary.open("wb") as sink,
-                GzipWriter(sink) as writer,
-            ):
-                while data := stream.read_some(_CHUNK):
-                    writer.write(data)
-            if f"sha256:{writer.unpacked_sha256}" != layer.diff_id:
-                raise _wrong(store, f"sha256:{writer.unpacked_sha256}", layer.diff_id)
-            return keep(cache, key, temporary, writer)
-        finally:
-            temporary.unlink(missing_ok=True)
+    return recompressed(store, layer, cache, budget, SILENT)
 
 
 def _copied(store: Store, layer: Layer, cache: Cache) -> Part:
@@ -134,7 +116,7 @@ def _copied(store: Store, layer: Layer, cache: Cache) -> Part:
                         digest.update(data)
                         sink.write(data)
                 if digest.hexdigest() != sha256:
-                    raise _wrong(store, f"sha256:{digest.hexdigest()}", layer.digest)
+                    raise damaged(store, f"sha256:{digest.hexdigest()}", layer.digest)
                 cache.keep_blob(temporary, sha256)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -153,13 +135,6 @@ def _bytes(store: Store, layer: Layer, *, limit: int | None = None) -> Iterator[
         while left and (data := stream.read(min(_CHUNK, left))):
             left -= len(data)
             yield data
-
-
-def _wrong(store: Store, found: str, wanted: str) -> UnsafeArchive:
-    return UnsafeArchive(
-        f"`{store.name}` is damaged: the digest of a layer is {found}, the image names {wanted}",
-        hint="save or download the image again",
-    )
 
 
 def _diff_ids(document: object, layers: int, name: str) -> list[str]:

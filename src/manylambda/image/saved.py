@@ -11,12 +11,13 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError, UnsafeArchive
+from manylambda.image.assemble import dumped, kept
 from manylambda.image.assembled import Assembled, Part
-from manylambda.image.gzipped import GzipWriter
 from manylambda.image.layer_writer import OCI_LAYER
-from manylambda.image.layers import Budget, LayerStream
+from manylambda.image.layers import Budget
 from manylambda.image.layout import DOCKER_MANIFEST, OCI_MANIFEST, choose, read_images
 from manylambda.image.pull import refused_index
+from manylambda.image.recompressed import recompressed
 from manylambda.image.store import is_image, no_room, open_store
 from manylambda.image.tar import shown
 from manylambda.progress import SILENT
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from manylambda.image.layers import Layer
+    from manylambda.fetch.cache import Cache
     from manylambda.image.layout import Image
     from manylambda.image.store import Scratch, Store
     from manylambda.progress import Progress
@@ -45,11 +46,13 @@ _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 _CHUNK: Final = 1 << 20
 
 
-def open_saved(path: Path, architecture: str | None, scratch: Scratch, *, progress: Progress = SILENT) -> Assembled:
+def open_saved(
+    path: Path, architecture: str | None, scratch: Scratch, cache: Cache, *, progress: Progress = SILENT
+) -> Assembled:
     """Read the one image of a file or folder, or that for `architecture` (as Go names it), to push it.
 
-    What has to be unpacked lies in `scratch`. Raises RequestError where there is no image, or none that Lambda takes;
-    UnsafeArchive for a damaged or hostile file.
+    What has to be unpacked lies in `scratch`, what has to be compressed in `cache`. Raises RequestError where there is
+    no image, or none that Lambda takes; UnsafeArchive for a damaged or hostile file.
     """
     if not path.exists():
         raise RequestError(f"there is no file or folder `{path}`")
@@ -59,7 +62,7 @@ def open_saved(path: Path, architecture: str | None, scratch: Scratch, *, progre
     store = open_store(path, scratch)
     image = _choose(read_images(store), architecture, path.name)
     if image.is_docker_save and any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
-        return _compressed(store, image, scratch, progress)
+        return _compressed(store, image, cache, progress)
     assert image.digest is not None
     assert image.media_type is not None
     check_types(path.name, image.media_type, [layer.media_type or "" for layer in image.layers])
@@ -100,39 +103,13 @@ def _choose(images: Sequence[Image], architecture: str | None, name: str) -> Ima
     return image
 
 
-def _compressed(store: Store, image: Image, scratch: Scratch, progress: Progress) -> Assembled:
+def _compressed(store: Store, image: Image, cache: Cache, progress: Progress) -> Assembled:
     budget = Budget()
-    layers = tuple(_compressed_layer(store, layer, scratch, budget, progress) for layer in image.layers)
-    data = _dumped(image.document)
-    path = scratch.new_file()
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise no_room(error) from error
-    config = Part(_CONFIG, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), path)
+    layers = tuple(recompressed(store, layer, cache, budget, progress) for layer in image.layers)
+    config = kept(dumped(image.document), _CONFIG, cache)
     described = [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in (config, *layers)]
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described[0], "layers": described[1:]}
-    return Assembled(_dumped(manifest), OCI_MANIFEST, config, layers)
-
-
-def _compressed_layer(store: Store, layer: Layer, scratch: Scratch, budget: Budget, progress: Progress) -> Part:
-    path = scratch.new_file()
-    with LayerStream(store, layer, budget) as stream:
-        task = progress.task("compress", stream.name, None)
-        try:
-            with path.open("wb") as sink, GzipWriter(sink) as writer:
-                while data := stream.read_some(_CHUNK):
-                    writer.write(data)
-                    task.advance(len(data))
-        except OSError as error:
-            raise no_room(error) from error
-        finally:
-            task.finish()
-    return Part(OCI_LAYER, f"sha256:{writer.sha256}", writer.size, path, diff_id=f"sha256:{writer.unpacked_sha256}")
-
-
-def _dumped(document: object) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return Assembled(dumped(manifest), OCI_MANIFEST, config, layers)
 
 
 def _bytes(store: Store, digest: str) -> bytes:

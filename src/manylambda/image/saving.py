@@ -64,11 +64,26 @@ def is_layout_of(image: Assembled, folder: Path, name: str) -> bool:
     return True
 
 
-def write_docker_archive(image: Assembled, file: Path, tag: str) -> str:
-    """Write what `docker load` and `podman load` read, which is a layout as well; returns its sha256.
+def write_docker_archive(image: Assembled, file: Path, tag: str) -> None:
+    """Write what `docker load` and `podman load` read, which is a layout as well.
 
     `tag` is what the image is called once it was loaded: `api:1`.
     """
+    with file.open("xb") as sink:
+        for data in _archive(image, tag):
+            sink.write(data)
+
+
+def is_docker_archive_of(image: Assembled, file: Path, tag: str) -> bool:
+    """Whether `file` is the archive that would be written: then it need not be written again."""
+    try:
+        with file.open("rb") as stream:
+            return all(stream.read(len(data)) == data for data in _archive(image, tag)) and not stream.read(1)
+    except OSError:
+        return False
+
+
+def _archive(image: Assembled, tag: str) -> Iterator[bytes]:
     manifest = [
         {
             "Config": _path(image.config),
@@ -79,15 +94,6 @@ def write_docker_archive(image: Assembled, file: Path, tag: str) -> str:
     # Podman takes the first as the whole name, Docker the second; both are of the layout, which they read first.
     names = {_NAME: tag, _CONTAINERD_NAME: f"docker.io/library/{tag}"}
     documents = {**_documents(image, names), "manifest.json": json.dumps(manifest, sort_keys=True).encode()}
-    digest = hashlib.sha256()
-    with file.open("xb") as sink:
-        for data in _archive(image, documents):
-            digest.update(data)
-            sink.write(data)
-    return digest.hexdigest()
-
-
-def _archive(image: Assembled, documents: Mapping[str, bytes]) -> Iterator[bytes]:
     yield folder_header("blobs")
     yield folder_header("blobs/sha256")
     parts = {_path(part): part for part in _parts(image)}

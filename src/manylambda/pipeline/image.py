@@ -11,7 +11,7 @@ from manylambda.image.assemble import AddedLayer, Start, assemble
 from manylambda.image.layer_writer import layer
 from manylambda.image.places import ImagePlace
 from manylambda.image.reference import Reference
-from manylambda.image.saving import is_layout_of, write_docker_archive, write_layout
+from manylambda.image.saving import is_docker_archive_of, is_layout_of, write_docker_archive, write_layout
 from manylambda.pipeline.artifact import Artifact, ImageLayer, WrittenImage
 from manylambda.pipeline.image_base import BINARIES, TASK, find_base, words
 from manylambda.pipeline.package import shipped
@@ -273,9 +273,10 @@ class _Maker:
         assert path is not None
         if place.form == "docker":
             tag = f"{_repository(self._settings.name)}:{name}"
-            with archive.staged(path) as beside:
-                write_docker_archive(image, beside, tag)
-                beside.replace(path)
+            if not is_docker_archive_of(image, path, tag):
+                with archive.staged(path) as beside:
+                    write_docker_archive(image, beside, tag)
+                    beside.replace(path)
         elif not is_layout_of(image, path, name):
             if path.is_dir() and any(path.iterdir()) and not (path / "oci-layout").is_file():
                 raise RequestError(

@@ -75,7 +75,7 @@ def push(
     scratch = Scratch()
     try:
         if Path(image).exists() or not _has_registry(image):
-            source = _saved(image, architecture, scratch, progress)
+            source = _saved(image, architecture, scratch, cache, progress)
         else:
             of = Reference.parse(image)
             resolved = resolve(
@@ -104,14 +104,14 @@ def push(
         scratch.close()
 
 
-def _saved(image: str, architecture: str | None, scratch: Scratch, progress: Progress) -> Assembled:
+def _saved(image: str, architecture: str | None, scratch: Scratch, cache: Cache, progress: Progress) -> Assembled:
     path = Path(image)
     if not path.exists():
         raise RequestError(
             f"there is no file or folder `{shown(image)}`",
             hint="an image in a registry is written in full, with its host: `docker.io/library/python:3.13`",
         )
-    return open_saved(path, architecture, scratch, progress=progress)
+    return open_saved(path, architecture, scratch, cache, progress=progress)
 
 
 def _has_registry(text: str) -> bool:
