@@ -526,7 +526,7 @@ def test_keys_flags_variables_and_attributes_are_unique_and_every_attribute_is_a
     assert len({field.variable for field in FIELDS}) == len(FIELDS)
     of_settings = {one.name for one in fields(Settings)} - {"project", "file", "files"}
     of_rules = {f"files_{one.name}" for one in fields(FileRules)} - {
-        *("files_is_package", "files_output", "files_images", "files_name")
+        *("files_is_package", "files_output", "files_artifacts", "files_name")
     }
     assert {field.attribute for field in FIELDS} == of_settings | of_rules
 

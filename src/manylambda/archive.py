@@ -319,6 +319,14 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def may_replace(path: Path) -> bool:
+    """Whether nothing is lost with the folder at `path`: it is absent, empty, or `write_directory` wrote it.
+
+    That is seen by its date, which no other folder has, and which changes when something is put into it.
+    """
+    return not path.is_dir() or path.stat().st_mtime == _MTIME or not any(path.iterdir())
+
+
 def replace_folder(beside: Path, path: Path) -> None:
     """Put the folder `beside` in the place of `path`; if that fails, what was at `path` stays."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):

@@ -101,3 +101,47 @@ def test_a_function_is_judged_together_with_its_layer(run: Run, index: Index, tm
     assert [finding["rule"] for finding in alone["findings"]] == ["distribution-missing"]
     together = run("build", "function", "-t", TARGET, "--layer", layer["path"], "--format", "json").artifact
     assert together["findings"] == []
+
+
+# A place of one's own: `--artifact`.
+
+
+def test_a_package_is_written_to_the_place_that_is_named(run: Run, locked: Path, tmp_path: Path) -> None:
+    plain = run("build", locked, "-t", TARGET, "--format", "json").artifact
+    named = run("build", locked, "-t", TARGET, "--artifact", "out/function.zip", "--format", "json").artifact
+    assert named == plain | {"path": str(tmp_path / "out" / "function.zip")}
+    folder = tmp_path / "out" / "function"
+    for _ in range(2):  # what a build wrote is replaced by the next
+        run("build", locked, "-t", TARGET, "--kind", "dir", "--artifact", folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["app.py", "demo-1.0.dist-info", "demo.py"]
+
+
+def test_the_place_of_a_package_is_no_part_of_the_next(run: Run, locked: Path) -> None:
+    (locked / "pyproject.toml").write_text('[tool.manylambda]\nartifact = "made/{target}.zip"\n', encoding="utf-8")
+    both = ("-t", TARGET, "-t", "python3.13-x86_64")
+    first = run("build", locked, *both, "--format", "json").json["artifacts"]
+    assert [Path(one["path"]).relative_to(locked).as_posix() for one in first] == [
+        "made/python3.13-arm64.zip", "made/python3.13-x86_64.zip",
+    ]  # fmt: skip
+    assert run("build", locked, *both, "--format", "json").json["artifacts"] == first
+
+
+def test_a_folder_that_no_build_wrote_is_not_replaced(run: Run, locked: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    run("build", locked, "-t", TARGET, "--kind", "dir", "--artifact", place)  # it was empty
+    (place / "mine.txt").touch()
+    for kept in (place, locked):
+        ran = run("build", locked, "-t", TARGET, "--kind", "dir", "--artifact", kept, status=2)
+        assert f"error: `{kept}` is there, and holds what no build wrote\n" in ran.stderr
+    assert (place / "mine.txt").exists()
+    assert (locked / "app.py").exists()
+
+
+def test_one_place_is_for_one_package(run: Run, locked: Path, tmp_path: Path) -> None:
+    words = ("build", locked, "-t", TARGET, "-t", "python3.13-x86_64", "--artifact")
+    ran = run(*words, "one.zip", status=2)
+    assert "one.zip` is a place for one package, and there are 2 targets" in ran.stderr
+    ran = run(*words, "{target}", "--kind", "image", status=2)
+    assert "is a place for a package, not for a container image" in ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["api", "index"]

@@ -110,11 +110,11 @@ def test_layers_are_for_each_of_their_runtimes(template: Template, tmp_path: Pat
     assert template.layers == (
         Layer(
             name="Common", folder=tmp_path / "common", runtimes=("python3.13",), architecture="arm64",
-            build_method="python3.13",
+            build_architecture="arm64", build_method="python3.13",
         ),
         Layer(
             name="Own", folder=tmp_path / "own", runtimes=("python3.12", "python3.11"), architecture="arm64",
-            build_method=None,
+            build_architecture="x86_64", build_method=None,
         ),
     )  # fmt: skip
     assert [str(target) for target in template.layers[1].targets] == ["python3.12-arm64", "python3.11-arm64"]

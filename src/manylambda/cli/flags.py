@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _SHORT: Final = {"targets": "-t", "requirements": "-r", "output": "-o", "lock_output": "-o"}
 _METAVARS: Final = {
     "output": "DIR",
+    "artifact": "PATH",
     "lock_output": "FILE",
     "requirements": "FILE",
     "lock": "FILE",
@@ -50,8 +51,8 @@ RESOLVING: Final = frozenset(
 )
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """Return the settings of the project that is named, with the flags that were given."""
+def settings_of(options: argparse.Namespace, found: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings of the project that is named, with the flags that were given, and `found` where not."""
     from pathlib import Path
 
     from manylambda import config
@@ -62,7 +63,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     except FileNotFoundError as error:
         raise RequestError("the working folder does not exist any more", hint="change to another one") from error
     known = {field.attribute for field in config.FIELDS}
-    flags: dict[str, Any] = {key: value for key, value in vars(options).items() if key in known}
+    flags: dict[str, Any] = {**(found or {}), **{key: value for key, value in vars(options).items() if key in known}}
     return config.load(Path(options.project), os.environ, flags)
 
 

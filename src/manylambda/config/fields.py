@@ -99,6 +99,12 @@ FIELDS: Final = (
         summary="The folder packages are written to; it is never part of a package", example='"build/lambda"',
     ),
     Field(
+        key="artifact", attribute="artifact", flag="--artifact", shape=Shape.PATH, default="a name in the output",
+        summary="The file or folder that a package is written to, in place of a name in the output; `{target}` stands "
+        "for the target",
+        example='"build/api-{target}.zip"',
+    ),
+    Field(
         key="name", attribute="name", flag="--name", shape=Shape.TEXT,
         default="the name in `pyproject.toml`, or of the folder",
         summary="The first part of the file name of a package", example='"orders-api"',

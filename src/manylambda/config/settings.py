@@ -56,6 +56,8 @@ class Settings:
     name: str
     output: Path
     kind: Literal["zip", "layer", "dir", "image"] = "zip"
+    artifact: Path | None = None
+    """Where the package is written to; None for a name in `output`."""
     requirements: tuple[Path, ...] = ()
     """`Path("-")` is standard input."""
     lock: Path | None = None
@@ -103,6 +105,10 @@ class Settings:
     files: FileRules = field(default_factory=FileRules)
     file: Path | None = None
     """Where settings were read from; None when no file has any."""
+
+    def artifact_of(self, target: Target) -> Path | None:
+        """Return where the package of one target is written to; None for a name in `output`."""
+        return None if self.artifact is None else Path(str(self.artifact).replace("{target}", str(target)))
 
     def build_settings(self, indexes: IndexSettings) -> BuildSettings:
         """Return what the room of source distributions is told; `indexes` are where build requirements come from."""
@@ -262,18 +268,25 @@ def _settings(folder: Path, document: Mapping[str, Any], file: Path | None, give
             sources=given.pop("files_sources", None),
             is_package=package,
             output=output,
-            images=_images(given.get("image_output"), given.get("image_base"), given.get("targets", ())),
+            artifacts=tuple(_elsewhere(given)),
             name=name,
         ),
         **given,
     )
 
 
-def _images(output: ImagePlace | None, base: ImagePlace | None, targets: Sequence[Target]) -> tuple[Path, ...]:
-    """Return where images are written, and what they start from: no part of the next one."""
+def _elsewhere(given: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield where packages and images are written beside `output`, and what images start from: no part of a package."""
+    targets: Sequence[Target] = given.get("targets", ())
+    artifact: Path | None = given.get("artifact")
+    output: ImagePlace | None = given.get("image_output")
+    base: ImagePlace | None = given.get("image_base")
     places = [output.of(target) for target in targets] if output is not None else []
-    paths = [place.path for place in (*places, *([base] if base is not None else []))]
-    return tuple(path for path in paths if path is not None)
+    for place in (*places, *([base] if base is not None else [])):
+        if place.path is not None:
+            yield place.path
+    if artifact is not None:
+        yield from (Path(str(artifact).replace("{target}", str(target))) for target in targets)
 
 
 def _default_name(folder: Path, document: Mapping[str, Any]) -> str:

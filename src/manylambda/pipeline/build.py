@@ -58,6 +58,7 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
                 f"`{target}` is known for auditing only: its runtime is long deprecated",
                 hint="`manylambda targets` lists what can be built",
             )
+    _check_artifact(settings)
     source = dependencies.find_source(settings, progress)
     work = Ingredients(settings, source, progress)
 
@@ -68,6 +69,31 @@ def build(settings: Settings, *, progress: Progress = SILENT) -> BuildResult:
             return BuildResult(source=source, artifacts=tuple(_in_parallel(jobs, settings.jobs)))
 
     return undamaged(make, progress)
+
+
+def _check_artifact(settings: Settings) -> None:
+    """Raise RequestError where packages cannot be written to the one place that is named."""
+    if settings.artifact is None:
+        return
+    if settings.kind == "image":
+        raise RequestError(
+            f"`{settings.artifact}` is a place for a package, not for a container image",
+            hint=f"`--image-output oci:{settings.artifact}`",
+        )
+    from manylambda import archive
+
+    places = {settings.artifact_of(target) for target in settings.targets}
+    if len(places) < len(settings.targets):
+        raise RequestError(
+            f"`{settings.artifact}` is a place for one package, and there are {len(settings.targets)} targets",
+            hint="put `{target}` where they differ, or build each on its own",
+        )
+    for place in filter(None, places):
+        if settings.kind == "dir" and not archive.may_replace(place):
+            raise RequestError(
+                f"`{place}` is there, and holds what no build wrote",
+                hint="remove it, or name another folder: it would be replaced as a whole",
+            )
 
 
 def _installer(settings: Settings, progress: Progress) -> AbstractContextManager[Installer | None]:

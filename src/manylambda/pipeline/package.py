@@ -250,6 +250,9 @@ class Packer:
 
     def _place(self, target: Target) -> Path:
         settings = self.settings
+        named = settings.artifact_of(target)
+        if named is not None:
+            return named
         stem = f"{settings.name}-layer-{target}" if settings.kind == "layer" else f"{settings.name}-{target}"
         return settings.output / (stem if settings.kind == "dir" else f"{stem}.zip")
 

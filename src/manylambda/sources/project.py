@@ -70,8 +70,8 @@ class FileRules:
     """The project is shipped as a wheel: only what `sources` and `include` name is taken as files too."""
     output: Path | None = None
     """Where packages are written: never part of one."""
-    images: tuple[Path, ...] = ()
-    """Where container images are written, and what they are made from: likewise."""
+    artifacts: tuple[Path, ...] = ()
+    """Where else packages and container images are written, and what images are made from: likewise."""
     name: str | None = None
     """The first part of the names of packages: those of earlier builds are never part of one."""
 
@@ -182,7 +182,7 @@ class _Reader:
     def __init__(self, project: Path, rules: FileRules) -> None:
         self._project = os.path.realpath(project)
         self._rules = rules
-        written = rules.images if rules.output is None else (rules.output, *rules.images)
+        written = rules.artifacts if rules.output is None else (rules.output, *rules.artifacts)
         self._written = frozenset(os.path.realpath(path) for path in written)
         name = rules.name
         self._artifacts = () if name is None else (f"{name}-python3.", f"{name}-layer-python3.")

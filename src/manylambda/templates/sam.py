@@ -64,6 +64,8 @@ class Layer:
     """Those of Python among its `CompatibleRuntimes`, in their order; at least one."""
     architecture: str
     """`Metadata.BuildArchitecture`, else the only compatible one, else SAM's default."""
+    build_architecture: str
+    """What SAM builds it for: `Metadata.BuildArchitecture`, else `x86_64`."""
     build_method: str | None
     """`Metadata.BuildMethod`: without one SAM packs the folder as it is."""
 
@@ -173,13 +175,15 @@ class _Reader:
             runtimes = [method]
         if not runtimes:
             raise _Skipped("it names no runtime of Python in `CompatibleRuntimes`")
+        built = self._text(metadata.get("BuildArchitecture"))
         architectures = list(self._texts(given.get("CompatibleArchitectures")))
         only = architectures[0] if len(architectures) == 1 else _DEFAULT_ARCHITECTURE
         return Layer(
             name=name,
             folder=self._place(given.get(_LAYERS[kind], ".")),
             runtimes=tuple(dict.fromkeys(runtimes)),
-            architecture=self._text(metadata.get("BuildArchitecture")) or only,
+            architecture=built or only,
+            build_architecture=built or _DEFAULT_ARCHITECTURE,
             build_method=method,
         )
 

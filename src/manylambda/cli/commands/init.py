@@ -17,8 +17,10 @@ FORMATS: Final = ("text", "json")
 
 RECIPES: Final = {
     "docker": "a Dockerfile that installs what the lock gives a target",
+    "sam": "a Makefile for each folder that SAM's template builds",
 }
-"""The module `pipeline.recipes.NAME` has `init`, which writes it."""
+"""The module `pipeline.recipes.NAME` has `init`, which writes it, and may have `found`: what the project's files say of
+the settings, as flags that were not given."""
 
 _FLAGS: Final = frozenset(
     {
@@ -38,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     project_options(parser, only=_FLAGS)
     parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--edit", action="store_true", help="change what has to be changed in the tool's own files")
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -47,7 +50,8 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.recipes.model import Request
     from manylambda.render import document, text
 
-    request = Request(Path(options.folder) if options.folder else None, options.force)
+    request = Request(Path(options.folder) if options.folder else None, options.force, options.edit)
     recipe = import_module(f"manylambda.pipeline.recipes.{options.recipe}")
-    result: Recipe = recipe.init(settings_of(options), request, progress=console)
+    known = recipe.found(Path(options.project)) if hasattr(recipe, "found") else {}
+    result: Recipe = recipe.init(settings_of(options, known), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0

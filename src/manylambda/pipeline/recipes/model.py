@@ -22,6 +22,8 @@ class Request(NamedTuple):
     """Where the files are written; None for the project's folder."""
     force: bool = False
     """Whether files that are there are replaced."""
+    edit: bool = False
+    """Whether the files of the tool that a recipe is for are changed, where they have to be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
