@@ -64,6 +64,29 @@ def print_result(output: str) -> None:
         raise PackagingError(f"the results cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
+def summary_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command tell its results in a second place, for a CI that shows them."""
+    parser.add_argument(
+        "--summary", metavar="FILE", help="append the results as Markdown to FILE, such as $GITHUB_STEP_SUMMARY"
+    )
+
+
+def append_summary(options: argparse.Namespace, summary: str) -> None:
+    """Append Markdown to the file that `--summary` names, if it does; raise PackagingError where that cannot be."""
+    if not options.summary:
+        return
+    from pathlib import Path
+
+    try:
+        with Path(options.summary).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"{summary}\n\n")
+    except OSError as error:
+        from manylambda.errors import PackagingError
+
+        told = (error.strerror or str(error)).lower()
+        raise PackagingError(f"the summary cannot be written to `{options.summary}`: {told}") from error
+
+
 def as_json(data: object) -> str:
     """Return the one document that `--format json` prints."""
     import json

@@ -1,4 +1,4 @@
-"""Markup: text of unknown origin made safe to stand in an HTML page.
+"""Markup: text of unknown origin made safe to stand in an HTML page, or visible at all.
 
 Names of files and distributions come from packages that anybody may have made.
 """
@@ -23,10 +23,15 @@ _MARKDOWN: Final = re.compile(
 )
 
 
-def plain(text: str, *, longest: int = _LONGEST) -> str:
-    """Return `text` for an attribute or an element: escaped, what cannot be seen spelled out, cut where endless."""
+def visible(text: str, *, longest: int = _LONGEST) -> str:
+    """Return `text` on one line: what cannot be seen spelled out, cut where endless."""
     seen = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text[: longest + 1])
-    return escape(seen if len(text) <= longest else f"{seen[:longest]}…")
+    return seen if len(text) <= longest else f"{seen[:longest]}…"
+
+
+def plain(text: str, *, longest: int = _LONGEST) -> str:
+    """Return `text` for an attribute or an element: visible, and escaped."""
+    return escape(visible(text, longest=longest))
 
 
 def path(text: str) -> str:

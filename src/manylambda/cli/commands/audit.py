@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from manylambda.cli.flags import configuration_options, field_options
-from manylambda.cli.output import as_json, look, print_utf8, tell_stale
+from manylambda.cli.output import append_summary, as_json, look, print_utf8, summary_option, tell_stale
 
 if TYPE_CHECKING:
     import argparse
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from manylambda.config import AuditSettings
     from manylambda.render.console import Console
 
-FORMATS: Final = ("text", "json", "sarif", "html")
+FORMATS: Final = ("text", "json", "sarif", "html", "markdown")
 
 _FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
 
@@ -27,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
     field_options(parser, only=_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
     configuration_options(parser)
+    summary_option(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -54,6 +55,14 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     report = examination.report
     _tell_configured(console, settings, flags, report)
     status = int(report.fails(settings.fail_on))
+    if options.summary or options.format == "markdown":
+        from manylambda.render import markdown
+
+        summary = markdown.audit(report, options.path)
+        append_summary(options, summary)
+        if options.format == "markdown":
+            print_utf8()
+            return summary, status
     if options.format == "json":
         return as_json(report.to_json(options.path)), status
     if options.format == "sarif":

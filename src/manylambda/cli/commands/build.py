@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from manylambda.cli.flags import project_options, settings_of
-from manylambda.cli.output import EXIT_TRIAL, as_json, look, tell_stale
+from manylambda.cli.output import EXIT_TRIAL, append_summary, as_json, look, print_utf8, summary_option, tell_stale
 
 if TYPE_CHECKING:
     import argparse
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
     from manylambda.target import Target
 
-FORMATS: Final = ("text", "json")
+FORMATS: Final = ("text", "json", "markdown")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     project_options(parser, without={"lock_output"})
+    summary_option(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -37,6 +38,14 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     trials = _trials(settings, result, console) if settings.trial else {}
     if any(each.trial.has_failed or each.is_empty for each in trials.values()):
         status = status or EXIT_TRIAL
+    if options.summary or options.format == "markdown":
+        from manylambda.render import markdown
+
+        summary = markdown.build(result, trials)
+        append_summary(options, summary)
+        if options.format == "markdown":
+            print_utf8()
+            return summary, status
     if options.format == "json":
         return as_json(document.build(result, trials)), status
     parts = [text.build(result, look(options))]
