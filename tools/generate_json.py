@@ -37,7 +37,7 @@ print(files("manylambda").joinpath("data", "build-output.schema.json").read_text
 
 `version` is 1. Keys may be added within a version; none is removed or changes its meaning. Sizes are in bytes, times
 in seconds, `sha256` is hexadecimal, and distributions are named as PEP 503 normalises them. The examples are output
-of real runs; in those of `targets` and `explain` long lists are cut.
+of real runs; in those of `targets`, `explain` and `doctor` long lists are cut.
 """
 
 

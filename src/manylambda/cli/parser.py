@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "plan": "show what would be shipped, per target, and why",
     "explain": "show a rule's page, or the cause of a pasted error",
     "targets": "show the runtimes table",
+    "doctor": "show what this machine has: programs, Pythons, engines of trials, logins, cache",
     "cache": "show what the cache holds, or remove what was not used lately",
 }
 """Their order is that of `--help`; the module `cli.commands.NAME` has `add_options`, `run`, and its `FORMATS`."""

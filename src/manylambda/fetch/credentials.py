@@ -135,6 +135,18 @@ class Credentials:
         login = self._find(url, challenged=challenged, redirected=redirected)
         return {} if login is None else login.header
 
+    def sources(self) -> tuple[str, ...]:
+        """Name where logins lie that are found without asking anybody, and what is wrong there; no login is told."""
+        found = [index.login.source for index in self._indexes if index.login is not None]
+        with self._lock:
+            if self._netrc is None:
+                self._netrc = self._read_netrc()
+        if self._netrc.hosts:
+            found.append("netrc")
+        if self._asks_keyring():
+            found.append("the keyring")
+        return (*dict.fromkeys(found), *(self._problems[key] for key in sorted(self._problems)))
+
     def redact(self, text: str) -> str:
         """Take logins and tokens out of an address, or out of any text that holds addresses."""
         text = re.sub(_USERINFO, "", text)
@@ -229,8 +241,7 @@ class Credentials:
         return empty
 
     def _from_keyring(self, address: str, place: _Place, user: str | None) -> _Login | None:
-        asked = {self._environment.get("UV_KEYRING_PROVIDER"), self._environment.get("PIP_KEYRING_PROVIDER")}
-        if not asked & {"subprocess", "import"}:  # pip's `import` is answered by the same program
+        if not self._asks_keyring():
             return None
         key = (address, user)
         with self._lock:  # one question at a time: eight threads must not open eight windows
@@ -238,6 +249,10 @@ class Credentials:
                 netloc = place.host if place.port == _DEFAULT_PORTS.get(place.scheme) else f"{place.host}:{place.port}"
                 self._keyring[key] = self._ask_keyring(address, user) or self._ask_keyring(netloc, user)
             return self._keyring[key]
+
+    def _asks_keyring(self) -> bool:
+        asked = {self._environment.get("UV_KEYRING_PROVIDER"), self._environment.get("PIP_KEYRING_PROVIDER")}
+        return bool(asked & {"subprocess", "import"})  # pip's `import` is answered by the same program
 
     def _ask_keyring(self, service: str, user: str | None) -> _Login | None:
         import subprocess

@@ -68,13 +68,16 @@ def find_program(names: Sequence[str] = PROGRAMS) -> Program | Unusable:
     """Give the first container program whose engine answers: a client without an engine is none."""
     reasons = []
     for name in names:
-        path = shutil.which(name)
-        if path is None:
-            continue
-        found = _ask(name, path)
+        found = ask(name)
         if isinstance(found, Program):
             return found
-        reasons.append(found)
+        if found is not None:
+            reasons.append(found)
+    return no_program(reasons)
+
+
+def no_program(reasons: Sequence[str]) -> Unusable:
+    """Say that there is none that works, with what each of those that are there has said."""
     if reasons:
         return Unusable("container", "; ".join(reasons), f"start it, or {_get_podman()}")
     return Unusable("container", "no podman, docker, finch or nerdctl on the path", _get_podman())
@@ -85,7 +88,11 @@ def _get_podman() -> str:
     return f"install podman: `{command}`" if command else "install podman"
 
 
-def _ask(name: str, path: str) -> Program | str:
+def ask(name: str) -> Program | str | None:
+    """Ask one container program: what it is, why it cannot be used, or None where it is not on the path."""
+    path = shutil.which(name)
+    if path is None:
+        return None
     if name == "podman":
         command = [path, "info", "--format", "{{.Version.Version}} {{.Host.Arch}}"]
     else:

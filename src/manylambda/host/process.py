@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+FAILURES: Final = (OSError, subprocess.SubprocessError)
+"""What a program that cannot be started, or does not answer, raises."""
 
 
 def ask(

@@ -74,6 +74,17 @@ class RegistryCredentials:
                 self._found[reference.name] = login
             return self._found[reference.name]
 
+    def sources(self) -> tuple[str, ...]:
+        """Name the files and programs that have logins for registries, and what is wrong there; no login is told."""
+        found = []
+        for path in self._files():
+            document = self._read(path) or {}
+            helpers = [document.get("credsStore"), *_by_registry(document.get("credHelpers")).values()]
+            if document.get("auths"):
+                found.append(f"`{path}`")
+            found += [f"`docker-credential-{name}`" for name in helpers if isinstance(name, str)]
+        return (*dict.fromkeys(found), *self._problems)
+
     def remember(self, secret: str) -> None:
         """Keep a secret out of every message from now on."""
         if len(secret) >= 6:  # shorter ones would tear holes into every message

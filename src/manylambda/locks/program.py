@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import ManylambdaError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from manylambda.locks.model import ResolveOptions
 
+_ASK_SECONDS: Final = 20.0
 # Settings of the user's shell that would change which packages are exported, or that clash with our flags.
 _DROPPED: Final = frozenset(
     {
@@ -51,6 +52,30 @@ class Outcome:
         end = next((number for number in range(last, len(lines)) if not lines[number]), len(lines))
         text = " ".join(lines[last:end]).removeprefix("cause:").strip()
         return without_credentials(text.rstrip("."))
+
+
+class Program(NamedTuple):
+    """The uv that is run."""
+
+    path: str
+    version: str
+
+
+def identify() -> Program:
+    """Ask uv what it is. Raises ManylambdaError where there is none, or it does not answer."""
+    from uv import find_uv_bin
+
+    from manylambda.host import process
+
+    try:
+        path = find_uv_bin()
+        answer = process.ask([path, "--version"], seconds=_ASK_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ManylambdaError(f"uv cannot be run: {error}", hint="install `uv` beside manylambda") from error
+    words = answer.stdout.split()
+    if answer.returncode or words[:1] != ["uv"] or len(words) < 2:
+        raise ManylambdaError(f"uv does not say what it is: `{path}`", hint="install `uv` beside manylambda")
+    return Program(path, words[1])
 
 
 def run_uv(

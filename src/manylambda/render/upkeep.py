@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from manylambda.fetch.upkeep import Held, Pruned
 
 
-def held(root: Path, kinds: Iterable[Held]) -> str:
+def held(root: Path, holds: Iterable[Held]) -> str:
     """Return the folder, and a table of what it holds."""
-    found = [one for one in kinds if one.entries]
+    found = [one for one in holds if one.entries]
     if not found:
         return f"{root}\n  empty"
     rows = [(one.kind.title, f"{one.entries:,}", megabytes(one.size), _ago(one.used)) for one in found]
@@ -37,17 +37,22 @@ def pruned(root: Path, result: Pruned, *, dry_run: bool) -> str:
     return f"{root}\n{table}\n{freed} {verb}, {left} stay"
 
 
-def document(root: Path, kinds: Iterable[Held], removed: Iterable[Held] | None, *, dry_run: bool) -> dict[str, Any]:
+def document(root: Path, holds: Iterable[Held], removed: Iterable[Held] | None, *, dry_run: bool) -> dict[str, Any]:
     """Return the document of `manylambda cache`: what is there, and after `prune` what was removed."""
-    there = list(kinds)
+    there = list(holds)
     return {
         "version": 1,
         "folder": str(root),
         "size": sum(one.size for one in there),
-        "kinds": [_kind(one) for one in there],
-        "removed": None if removed is None else [_kind(one) for one in removed],
+        "kinds": kinds(there),
+        "removed": None if removed is None else kinds(removed),
         "dry_run": dry_run,
     }
+
+
+def kinds(holds: Iterable[Held]) -> list[dict[str, Any]]:
+    """Return what is held as data."""
+    return [_kind(one) for one in holds]
 
 
 def _kind(one: Held) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from manylambda.errors import FetchError, ManylambdaError, RequestError, TrialError
 from manylambda.host.install import install
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from manylambda.fetch.cache import Cache
+    from manylambda.host.containers import Program
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.trial.model import Engine
@@ -91,14 +93,101 @@ def choose(
     return _first(names, makers, target, progress)
 
 
-def _asked_once(name: str, key: str, ask: Callable[..., Found], failure: type[ManylambdaError], cache: Cache) -> Found:
-    """Ask for an image, unless it failed within the last hour: then take it only if it is here by now."""
+class Prospect(NamedTuple):
+    """What an engine is good for on this host, found out without the network."""
+
+    engine: str
+    label: str
+    """Of the engine as it would run; empty where it is not ready."""
+    wanted: str | None = None
+    """The image that it would pull first, and that nobody knows to be there."""
+    unusable: Unusable | None = None
+
+
+def prospects(target: Target, program: Program | Unusable, *, cache: Cache) -> tuple[Prospect, ...]:
+    """Say of each engine, best first, whether `choose` would find it: `auto` takes the first that is not unusable.
+
+    `program` is what `find_program` gave. Nothing is pulled or unpacked; what is slow to find out is kept in the cache.
+    """
+
+    def container() -> Prospect:
+        from manylambda.trial.engines.container import PullFailed, default_reference, prepare
+
+        if isinstance(program, Unusable):
+            return Prospect("container", "", unusable=program)
+        try:
+            found = prepare(target, program=program, offline=True, cache=cache)
+        except PullFailed:
+            return _awaited("container", f"{program.path} {target}", default_reference(target), cache)
+        return _prospect("container", found)
+
+    def root() -> Prospect:
+        from manylambda.image.pull import pull
+        from manylambda.image.reference import Reference
+        from manylambda.trial.engines.container import default_reference
+        from manylambda.trial.engines.rootfs import detect
+
+        tools = detect(target)
+        if isinstance(tools, Unusable):
+            return Prospect("rootfs", "", unusable=tools)
+        reference = default_reference(target)
+        parsed, architecture = Reference.parse(reference), target.architecture.oci
+        try:
+            pull(parsed, architecture, cache=cache, offline=True, progress=SILENT, verify=False)
+        except FetchError:
+            return _awaited("rootfs", str(target), reference, cache)
+        by = f" and qemu {tools.emulator_version}" if tools.emulator else ""
+        return Prospect("rootfs", f"`{reference}` in bubblewrap {'.'.join(map(str, tools.version))}{by}")
+
+    def interpreter() -> Prospect:
+        from manylambda.trial.engines.interpreter import prepare
+
+        return _prospect("interpreter", prepare(target, cache=cache))
+
+    return tuple(_guarded(name, ask) for name, ask in zip(ENGINES, (container, root, interpreter), strict=True))
+
+
+def _guarded(name: str, ask: Callable[[], Prospect]) -> Prospect:
+    try:
+        return ask()
+    except ManylambdaError as error:
+        return Prospect(name, "", unusable=Unusable(name, error.message, error.hint))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Prospect(name, "", unusable=Unusable(name, str(error), None))
+
+
+def _prospect(name: str, found: Found) -> Prospect:
+    if isinstance(found, Unusable):
+        return Prospect(name, "", unusable=found)
+    return Prospect(name, found.label)
+
+
+def _awaited(name: str, key: str, reference: str, cache: Cache) -> Prospect:
+    lately = _refused_lately(name, _key(name, key), cache)
+    return Prospect(name, "", wanted=reference, unusable=lately)
+
+
+def _key(name: str, key: str) -> str:
     # Another way to the network may be the cure.
     way = [f"{one}={value}" for one, value in sorted(os.environ.items()) if one.lower().endswith("_proxy")]
-    key = "\n".join([name, key, *way])
+    return "\n".join([name, key, *way])
+
+
+def _refused_lately(name: str, key: str, cache: Cache) -> Unusable | None:
+    """Say why an image could not be had within the last hour; None where that was not tried."""
     known = cache.read_facts("trial-asked", 1, key)
     asked, reason, hint = known if isinstance(known, list) else (0.0, "", None)
     if not 0 <= time.time() - asked < _HOUR:
+        return None
+    until = time.strftime("%H:%M", time.localtime(asked + _HOUR))
+    return Unusable(name, f"{reason}; not asked again until {until}: `--engine {name}` asks", hint)
+
+
+def _asked_once(name: str, key: str, ask: Callable[..., Found], failure: type[ManylambdaError], cache: Cache) -> Found:
+    """Ask for an image, unless it failed within the last hour: then take it only if it is here by now."""
+    key = _key(name, key)
+    lately = _refused_lately(name, key, cache)
+    if lately is None:
         try:
             return ask(offline=False)
         except failure as error:
@@ -107,8 +196,7 @@ def _asked_once(name: str, key: str, ask: Callable[..., Found], failure: type[Ma
     try:
         return ask(offline=True)
     except failure:
-        until = time.strftime("%H:%M", time.localtime(asked + _HOUR))
-        return Unusable(name, f"{reason}; not asked again until {until}: `--engine {name}` asks", hint)
+        return lately
 
 
 def _root(
