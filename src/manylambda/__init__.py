@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from manylambda.pipeline.lock import LockResult, lock
     from manylambda.pipeline.plan import PlannedDistribution, Plans, TargetPlan, plan
     from manylambda.pipeline.push import PushResult, push
+    from manylambda.pipeline.readiness import Readiness, TargetReadiness, readiness
     from manylambda.pipeline.wheel import MadeWheel, WheelResult, wheel
     from manylambda.target import Architecture, GlibcVersion, Target, all_targets
 
@@ -43,12 +44,14 @@ __all__ = [
     "PlannedDistribution",
     "Plans",
     "PushResult",
+    "Readiness",
     "Report",
     "Settings",
     "Severity",
     "ShippedDistribution",
     "Target",
     "TargetPlan",
+    "TargetReadiness",
     "WheelResult",
     "__version__",
     "all_targets",
@@ -59,6 +62,7 @@ __all__ = [
     "lock",
     "plan",
     "push",
+    "readiness",
     "wheel",
 ]
 
@@ -77,12 +81,14 @@ _HOMES: Final = {
     "PlannedDistribution": "pipeline.plan",
     "Plans": "pipeline.plan",
     "PushResult": "pipeline.push",
+    "Readiness": "pipeline.readiness",
     "Report": "audits",
     "Settings": "config",
     "Severity": "audits",
     "ShippedDistribution": "pipeline.artifact",
     "Target": "target",
     "TargetPlan": "pipeline.plan",
+    "TargetReadiness": "pipeline.readiness",
     "WheelResult": "pipeline.wheel",
     "__version__": "_version",
     "all_targets": "target",
@@ -93,6 +99,7 @@ _HOMES: Final = {
     "lock": "pipeline.lock",
     "plan": "pipeline.plan",
     "push": "pipeline.push",
+    "readiness": "pipeline.readiness",
     "wheel": "pipeline.wheel",
 }
 

@@ -43,11 +43,32 @@ class RequestError(ManylambdaError):
     exit_status = 2
 
 
+class Blocker(NamedTuple):
+    """A distribution that keeps a target from having a package."""
+
+    name: str
+    """Normalised."""
+    asked: str
+    """The versions that were looked at, as a specifier: `==2.20.1`, `>=3`; empty for all there are."""
+    fact: str
+    """Continues the name: `has no wheel for CPython 3.14`."""
+    runs: str | None = None
+    """The newest version that runs on the target; None where no version does, or the index was not asked."""
+    needed_by: tuple[str, ...] = ()
+    """Who asks for these versions, where that is not the project: `pydantic 2.8.2`."""
+    has_source: bool = False
+    """Whether there is a source distribution that could be built instead."""
+
+
 class ResolutionError(ManylambdaError):
     """No set of distributions satisfies the requirements for the target."""
 
     code = "no-resolution"
     exit_status = 3
+
+    def __init__(self, message: str, *, hint: str | None = None, blockers: tuple[Blocker, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.blockers = blockers
 
 
 class SourceFile(NamedTuple):
@@ -66,8 +87,15 @@ class NoCompatibleWheel(ResolutionError):
 
     code = "no-compatible-wheel"
 
-    def __init__(self, message: str, *, hint: str | None = None, source: SourceFile | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        source: SourceFile | None = None,
+        blockers: tuple[Blocker, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, blockers=blockers)
         self.source = source
 
 

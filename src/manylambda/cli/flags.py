@@ -51,7 +51,9 @@ RESOLVING: Final = frozenset(
 )
 
 
-def settings_of(options: argparse.Namespace, found: Mapping[str, object] | None = None) -> Settings:
+def settings_of(
+    options: argparse.Namespace, found: Mapping[str, object] | None = None, *, needs_target: bool = True
+) -> Settings:
     """Return the settings of the project that is named, with the flags that were given, and `found` where not."""
     from pathlib import Path
 
@@ -64,7 +66,7 @@ def settings_of(options: argparse.Namespace, found: Mapping[str, object] | None 
         raise RequestError("the working folder does not exist any more", hint="change to another one") from error
     known = {field.attribute for field in config.FIELDS}
     flags: dict[str, Any] = {**(found or {}), **{key: value for key, value in vars(options).items() if key in known}}
-    return config.load(Path(options.project), os.environ, flags)
+    return config.load(Path(options.project), os.environ, flags, needs_target=needs_target)
 
 
 def configuration_options(parser: argparse.ArgumentParser) -> None:

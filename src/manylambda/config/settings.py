@@ -52,7 +52,7 @@ class Settings:
 
     project: Path
     targets: tuple[Target, ...]
-    """At least one, without duplicates, in the order given."""
+    """At least one where the settings were loaded for one that needs it, without duplicates, in the order given."""
     name: str
     output: Path
     kind: Literal["zip", "layer", "dir", "image"] = "zip"
@@ -156,7 +156,9 @@ class AuditSettings(NamedTuple):
     """Where settings were read from; None when no file has any."""
 
 
-def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+def load(
+    project: Path, environment: Mapping[str, str], flags: Mapping[str, object], *, needs_target: bool = True
+) -> Settings:
     """Decide the settings of a project: flags before environment before the project's file.
 
     `flags` has what was given only, by `Field.attribute`. Paths of flags and environment are relative to the working
@@ -166,7 +168,8 @@ def load(project: Path, environment: Mapping[str, str], flags: Mapping[str, obje
     folder = _folder(project)
     problems = Problems()
     document, file, given = _given(folder, environment, flags, problems)
-    if not given.get("targets") and not problems:
+    given.setdefault("targets", ())
+    if needs_target and not given["targets"] and not problems:
         problems.add(*_NO_TARGET)
     problems.raise_if_any()
     return _settings(folder, document, file, given)

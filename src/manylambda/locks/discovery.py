@@ -58,6 +58,30 @@ def base_folder(source: Source) -> Path:
     return source.files[0].parent if source.kind is SourceKind.PYLOCK else source.project
 
 
+def unlocked(source: Source, recorded: Sequence[str] = ()) -> Source | None:
+    """Return what a lock is made from, to be resolved anew; None where that is not there in a form that is read.
+
+    `recorded` are the files that a lock of ours says it was made from, relative to it.
+    """
+    files = [base_folder(source) / name for name in recorded]
+    if files and all(file.is_file() for file in files):
+        if any(lock_kind(file.name) is not None for file in files):
+            return None
+        pyproject = [file for file in files if file.name == SourceKind.PYPROJECT.value]
+        kind = SourceKind.PYPROJECT if pyproject else SourceKind.REQUIREMENTS
+        return Source(kind=kind, project=source.project, files=tuple(pyproject or files))
+    file = source.project / SourceKind.PYPROJECT.value
+    document = load(file) if file.is_file() else None
+    try:
+        _refuse_unread(source.project, document)
+    except RequestError:
+        return None
+    if document is not None and "project" in document:
+        return Source(kind=SourceKind.PYPROJECT, project=source.project, files=(file,))
+    passed = tuple(file for file in source.passed_over if file.name == SourceKind.REQUIREMENTS.value)
+    return Source(kind=SourceKind.REQUIREMENTS, project=source.project, files=passed) if passed else None
+
+
 def deciding_files(source: Source) -> tuple[Path, ...]:
     """Return every file whose bytes decide what a lock gives, whether it is there or not; empty when it is no lock.
 

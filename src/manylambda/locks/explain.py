@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from manylambda.errors import NoCompatibleWheel, SourceFile
+from manylambda.errors import Blocker, NoCompatibleWheel, SourceFile
 from manylambda.locks.compatibility import (
     Fit,
     Reason,
@@ -148,7 +148,68 @@ def no_compatible_wheel(
         told.append("`--allow-linux-wheels` takes it, and the audit then reads the binary")
     if any(not file.is_wheel for file in own):
         told.append(f"`--allow-sdist {name}` builds it from source for the target")
-    return NoCompatibleWheel(message, hint="; ".join(told) or None, source=_source(name, own))
+    blocked = blocker(
+        name, f"=={version}" if version else "", target, files, allow_linux=allow_linux, is_whole=is_whole
+    )
+    return NoCompatibleWheel(
+        message,
+        hint="; ".join(told) or None,
+        source=_source(name, own),
+        blockers=(blocked,) if blocked is not None else (),
+    )
+
+
+def blocker(
+    name: str,
+    asked: str,
+    target: Target,
+    files: Sequence[IndexFile],
+    *,
+    allow_linux: bool = False,
+    is_whole: bool = True,
+) -> Blocker | None:
+    """Say in half a line why none of the `asked` versions (a specifier) runs on the target; None where one does.
+
+    `files` and `is_whole` are those of `no_compatible_wheel`.
+    """
+    own = [file for file in files if _is_within(file.version, asked)]
+    wheels = [file for file in own if file.is_wheel]
+    nearest = _nearest(wheels, target, allow_linux=allow_linux)
+    if not own or (wheels and nearest is None):
+        return None
+    return Blocker(
+        name,
+        asked,
+        _lack(nearest, target),
+        runs=newest_that_runs(files, target, allow_linux=allow_linux) if is_whole else None,
+        has_source=any(not file.is_wheel and file.yanked is None for file in own),
+    )
+
+
+def _lack(nearest: Refusal | None, target: Target) -> str:
+    if nearest is None:
+        return "has only source code"
+    match nearest.reason:
+        case Reason.PYTHON | Reason.ABI | Reason.FREE_THREADED | Reason.DEBUG:
+            return f"has no wheel for CPython {target.python[0]}.{target.python[1]}"
+        case Reason.MACHINE:
+            return f"has no wheel for Linux on {target.machine}"
+        case Reason.SYSTEM:
+            return "has no wheel for Linux"
+        case _:
+            return nearest.sentence
+
+
+def _is_within(version: str | None, asked: str) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion
+
+    if not asked or version is None:
+        return version is not None
+    try:
+        return SpecifierSet(asked).contains(version, prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return asked == f"=={version}"
 
 
 def _source(name: str, files: Iterable[IndexFile]) -> SourceFile | None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from manylambda.errors import FetchError, NoCompatibleWheel, NotCached, ResolutionError
+from manylambda.errors import Blocker, FetchError, NoCompatibleWheel, NotCached, ResolutionError
 from manylambda.locks import explain
 from manylambda.locks.program import without_credentials
 from manylambda.locks.requirements import normalise
@@ -29,6 +29,9 @@ _BUILD_DISABLED: Final = re.compile(r"Building source distributions (?:for `[^`]
 _UNBUILT: Final = re.compile(r"Failed to (?:download and )?build `([^`\s]+?)(?:\[[^\]]*\])? @ ([^`]+)`")
 _OTHER_ADDRESS: Final = re.compile(r"conflicting URLs for package `([^`]+)`")
 _FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
+_SPECIFIER: Final = r"((?:[<>=!~]=?=?[^\s,]+,?)*)"
+_LACKS_WHEELS: Final = re.compile(_NAME + _SPECIFIER + r" (?:has|have) no (?:usable |compatible )?wheels")
+_OTHER_PYTHON: Final = re.compile(_NAME + _SPECIFIER + r" depends? on Python[<>=!~]")
 _UNREACHABLE: Final = re.compile(
     r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
 )
@@ -113,9 +116,11 @@ def explained(request: Request, target: Target, failure: Failure) -> ResolutionE
         return NoCompatibleWheel(
             f"cannot resolve for `{target}`: `{name}` has no wheel, only source code: {address}",
             hint=f"`--allow-sdist {name}` builds it for the target",
+            blockers=(Blocker(name, "", "has only source code", has_source=True),),
         )
     if failure.excluded:
         return _pushed_out(request, target, failure)
+    blockers = _blockers(request, target, flat(failure.stderr))
     for name, version in NO_WHEELS.findall(flat(failure.stderr)):
         files = _files(request, name)
         own = [file for file in files if not version or file.version == version] if files else []
@@ -124,6 +129,7 @@ def explained(request: Request, target: Target, failure: Failure) -> ResolutionE
                 normalise(name), version or None, target, files, allow_linux=request.options.allow_linux_wheels
             )
             error.__cause__ = ResolutionError(failure.reason)
+            error.blockers = blockers or error.blockers
             return error
     hints = [hint for hint in _hints(failure.stderr) if "--no-build" not in hint and "building from source" not in hint]
     if request.options.offline and "found in the cache" in failure.stderr:
@@ -133,7 +139,39 @@ def explained(request: Request, target: Target, failure: Failure) -> ResolutionE
     if any("could not be queried" in hint or _FORBIDDEN.search(hint) for hint in hints):
         return FetchError(f"cannot resolve for `{target}`: {failure.reason}", hint="; ".join(hints))
     return ResolutionError(
-        f"no versions satisfy the requirements for `{target}`: {failure.reason}", hint="; ".join(hints) or None
+        f"no versions satisfy the requirements for `{target}`: {failure.reason}",
+        hint="; ".join(hints) or None,
+        blockers=blockers,
+    )
+
+
+def _blockers(request: Request, target: Target, text: str) -> tuple[Blocker, ...]:
+    """Give the distributions that uv's reasoning rests on: those without a wheel, and those for other Pythons."""
+    asked: dict[str, list[str]] = {}
+    for name, specifier in (*_LACKS_WHEELS.findall(text), *_OTHER_PYTHON.findall(text)):
+        asked.setdefault(normalise(name), []).append(specifier.rstrip(","))
+    found: list[Blocker] = []
+    for name, specifiers in sorted(asked.items()):
+        files = _files(request, name)
+        allow_linux = request.options.allow_linux_wheels
+        blockers = [
+            explain.blocker(name, specifier, target, files, allow_linux=allow_linux)
+            for specifier in dict.fromkeys(specifiers)
+        ]
+        # Of several ranges of one name that uv counts up, the first is enough: the others are newer still.
+        if (first := next((one for one in blockers if one is not None), None)) is not None:
+            found.append(first._replace(needed_by=_needing(name, text)))
+    return tuple(found)
+
+
+def _needing(name: str, text: str) -> tuple[str, ...]:
+    """Give who is said to depend on `name`, with its version where it is a single one."""
+    users = re.findall(_NAME + _SPECIFIER + rf" depends? on {re.escape(name)}(?![\w.-])", text, re.IGNORECASE)
+    return tuple(
+        dict.fromkeys(
+            f"{normalise(user)} {version[2:]}" if version.startswith("==") else normalise(user)
+            for user, version in users
+        )
     )
 
 
@@ -152,8 +190,27 @@ def _pushed_out(request: Request, target: Target, failure: Failure) -> Resolutio
             hint=error.hint,
             source=error.source,
         )
+    error.blockers = _pushing_out(request, target, failure, guilty, asked[1] if asked else None)
     error.__cause__ = ResolutionError(failure.reason)
     return error
+
+
+def _pushing_out(
+    request: Request, target: Target, failure: Failure, guilty: list[str], asked: str | None
+) -> tuple[Blocker, ...]:
+    """Give the guilty that uv speaks of, or else the first, by the versions that were excluded."""
+    named = [name for name in guilty if re.search(rf"\b{re.escape(name)}\b", failure.reason)] or guilty[:1]
+    found: list[Blocker] = []
+    for name in named:
+        files = _files(request, name)
+        allow_linux = request.options.allow_linux_wheels
+        excluded = [f"=={version}" for version in sorted(failure.excluded[name])]
+        for specifier in (f"=={asked}" if asked and name == named[0] else "", *excluded):
+            blocked = explain.blocker(name, specifier, target, files, allow_linux=allow_linux)
+            if blocked is not None:
+                found.append(blocked._replace(needed_by=_needing(name, flat(failure.stderr))))
+                break
+    return tuple(found)
 
 
 def _files(request: Request, name: str) -> tuple[IndexFile, ...]:

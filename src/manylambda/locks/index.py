@@ -92,6 +92,7 @@ class IndexClient:
         self._client: Client | None = None
         self._opening = Lock()
         self._known: dict[str, tuple[IndexFile, ...]] = {}
+        self._asking: dict[str, Lock] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -113,8 +114,11 @@ class IndexClient:
         name = normalise(name)
         if not re.fullmatch(_NAME, name):
             return ()
-        if name not in self._known:
-            self._known[name] = tuple(self._gather(name))
+        with self._opening:
+            asking = self._asking.setdefault(name, Lock())
+        with asking:
+            if name not in self._known:
+                self._known[name] = tuple(self._gather(name))
         return self._known[name]
 
     def compiled(self, name: str) -> tuple[IndexFile, ...]:

@@ -42,6 +42,7 @@ _HOST_BOUND: Final = re.compile(
 class Request:
     """What is to be resolved, the same for every target."""
 
+    source: Source
     options: ResolveOptions
     project: Path
     requirements: Requirements
@@ -146,6 +147,7 @@ def make_request(
         name: value for name, value in options.environment.items() if not _HOST_BOUND.fullmatch(name)
     } | settings.uv_environment()
     return Request(
+        source=source,
         options=dataclasses.replace(options, environment=environment),
         project=source.project,
         requirements=requirements,
@@ -167,12 +169,12 @@ def with_stand_ins(
     request: Request,
     source: Source,
     targets: Sequence[Target],
-    preferences: Pylock | None,
+    wanted: Mapping[str, str],
     sdist_metadata: SdistMetadata | None,
 ) -> Request:
     """Add what is needed of sdists, where any are allowed."""
     asked = _asked(request, source) if request.options.allow_sdists else ()
-    pinned = {name: {version} for name, version in versions(preferences).items()}
+    pinned = {name: {version} for name, version in wanted.items()}
     for requirement in asked:
         for one in requirement.specifier:
             if one.operator in {"==", "==="} and "*" not in one.version:
@@ -249,19 +251,18 @@ def _pyproject_arguments(source: Source, options: ResolveOptions) -> tuple[list[
     return [str(file), *extras_of_file, *groups], [], None
 
 
-def check_python(source: Source, targets: Sequence[Target]) -> None:
+def check_python(source: Source, target: Target) -> None:
     """Refuse a Python that the project does not support: uv compiles for it without a word."""
     if source.kind is not SourceKind.PYPROJECT:
         return
     from manylambda.locks.pyproject import Pyproject
 
     wanted = Pyproject.load(source.files[0].parent).requires_python
-    for target in targets:
-        if not explain.satisfies_python(wanted, target):
-            raise ResolutionError(
-                f"the project requires Python `{wanted}`, `{target}` has {target.python_full_version}",
-                hint="choose a newer runtime, or widen `requires-python` in pyproject.toml",
-            )
+    if not explain.satisfies_python(wanted, target):
+        raise ResolutionError(
+            f"the project requires Python `{wanted}`, `{target}` has {target.python_full_version}",
+            hint="choose a newer runtime, or widen `requires-python` in pyproject.toml",
+        )
 
 
 def versions(lock: Pylock | None) -> dict[str, str]:

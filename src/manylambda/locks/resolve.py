@@ -6,6 +6,7 @@ kept alike between targets, and an answer to why nothing fits.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -14,12 +15,14 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from manylambda.errors import (
     FetchError,
     HashMismatch,
     ManylambdaError,
+    PackagingError,
     RequestError,
     ResolutionError,
 )
@@ -47,7 +50,7 @@ from manylambda.locks.write import relative_path
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
 
@@ -55,10 +58,14 @@ if TYPE_CHECKING:
     from manylambda.progress import Progress
     from manylambda.target import Target
 
+_Outcome = TypeVar("_Outcome")
 _Part = TypeVar("_Part", "PackageWheel", "PackageSdist", "PackageArchive")
 
 _ROUNDS: Final = 60
 """How often versions without a wheel for the target are excluded before giving up; two are usual."""
+
+_MOST_TOLD: Final = 30
+"""How many obstacles are told of one target; each costs a run of uv."""
 
 _PARALLEL: Final = 4
 
@@ -81,8 +88,61 @@ def resolve(
     Raises `NoCompatibleWheel` and other `ResolutionError`, `HashMismatch`, `FetchError`, `RequestError`, and
     `PackagingError` when an sdist without which there is no solution cannot be built.
     """
+    wanted = versions(preferences)
+    with _requested(
+        source, targets, options, progress, wanted, lines=lines, constraints=constraints, sdist_metadata=sdist_metadata
+    ) as request:
+        for target in sorted(set(targets), key=target_order):
+            check_python(source, target)
+        locks = _told(_each(request, targets, lambda target: _solved(request, target, wanted)))
+        locks = _completed(request, _alike(request, locks))
+    return merge(locks, allow_linux=options.allow_linux_wheels)
+
+
+def resolve_each(
+    source: Source,
+    targets: Sequence[Target],
+    options: ResolveOptions,
+    progress: Progress = SILENT,
+    *,
+    alike: bool = False,
+    wanted: Mapping[str, str] = MappingProxyType({}),
+    sdist_metadata: SdistMetadata | None = None,
+) -> dict[Target, Pylock | tuple[ManylambdaError, ...]]:
+    """Resolve as `resolve` does, but give for each target a lock of its own or all that keeps it from having one.
+
+    `alike` keeps versions alike between the targets that have one; `wanted` are versions to take where they fit. Raises
+    what is wrong for all targets: `RequestError` and `FetchError`.
+    """
+    with _requested(source, targets, options, progress, wanted, sdist_metadata=sdist_metadata) as request:
+        outcomes: Mapping[Target, Pylock | tuple[ManylambdaError, ...]] = _told(
+            _each(request, targets, lambda target: _tried(request, target, wanted))
+        )
+        locks = {target: lock for target, lock in outcomes.items() if not isinstance(lock, tuple)}
+        if alike:
+            locks = _alike(request, locks)
+        locks = _completed(request, locks)
+    allow_linux = options.allow_linux_wheels
+    return {
+        target: merge({target: locks[target]}, allow_linux=allow_linux) if target in locks else outcomes[target]
+        for target in targets
+    }
+
+
+@contextlib.contextmanager
+def _requested(
+    source: Source,
+    targets: Sequence[Target],
+    options: ResolveOptions,
+    progress: Progress,
+    wanted: Mapping[str, str],
+    *,
+    lines: Sequence[str] = (),
+    constraints: Sequence[Path] = (),
+    sdist_metadata: SdistMetadata | None = None,
+) -> Iterator[Request]:
+    """Give what uv is asked, the same for all targets, as long as the index may be asked, too."""
     options = dataclasses.replace(options, environment=dict(options.environment) or dict(os.environ))
-    ordered = sorted(set(targets), key=target_order)
     requirements, settings = understood(source, options, lines, constraints)
     for name in requirements.no_binary:
         if not is_allowed(normalise(name), options):
@@ -99,28 +159,25 @@ def resolve(
             scratch=Path(scratch),
             progress=progress,
         )
-        request = with_stand_ins(request, source, ordered, preferences, sdist_metadata)
-        check_python(source, ordered)
-        task = progress.task("resolve", _label(ordered), len(ordered), unit="items")
-        try:
-            wanted = {target: versions(preferences) for target in ordered}
-            locks = _each(ordered, lambda target: _solved(request, target, wanted[target]), task.advance)
-            locks = _alike(request, locks)
-            _tell_built_by_uv(request, locks)
-            locks = releases.complete(
-                locks,
-                settings,
-                request.options,
-                # uv combines no indexes for one version, but with pip's settings its users expect what pip does.
-                may_exchange=len(settings.indexes) > 1
-                and settings.strategy != "first-index"
-                and settings.owner != "uv"
-                and not requirements.has_hashes
-                and not leaves_files_out(source.project, options.environment),
-            )
-        finally:
-            task.finish()
-    return merge(locks, allow_linux=options.allow_linux_wheels)
+        ordered = sorted(set(targets), key=target_order)
+        yield with_stand_ins(request, source, ordered, wanted, sdist_metadata)
+
+
+def _completed(request: Request, locks: Mapping[Target, Pylock]) -> dict[Target, Pylock]:
+    """Add what the index alone knows, and tell what uv did by itself."""
+    _tell_built_by_uv(request, locks)
+    settings = request.settings
+    return releases.complete(
+        locks,
+        settings,
+        request.options,
+        # uv combines no indexes for one version, but with pip's settings its users expect what pip does.
+        may_exchange=len(settings.indexes) > 1
+        and settings.strategy != "first-index"
+        and settings.owner != "uv"
+        and not request.requirements.has_hashes
+        and not leaves_files_out(request.project, request.options.environment),
+    )
 
 
 def _label(targets: Sequence[Target]) -> str:
@@ -128,6 +185,32 @@ def _label(targets: Sequence[Target]) -> str:
 
 
 # One target
+
+
+def _tried(request: Request, target: Target, wanted: Mapping[str, str]) -> Pylock | tuple[ManylambdaError, ...]:
+    """Resolve for one target, or tell all that stands in the way: what is found guilty is left out, to see further."""
+    stand_ins = request.stand_ins[target]
+    found: list[ManylambdaError] = []
+    guilty: set[str] = set()
+    try:
+        check_python(request.source, target)
+    except ResolutionError as error:
+        return (error,)
+    while True:
+        try:
+            lock = _solved(request, target, wanted)
+        except FetchError:
+            raise
+        except (ResolutionError, PackagingError) as error:
+            found.append(error)
+            new = {blocker.name for blocker in error.blockers} if isinstance(error, ResolutionError) else set()
+            new -= guilty
+            if not new or len(found) == _MOST_TOLD:
+                return tuple(found)
+            guilty |= new
+            stand_ins.overrides += tuple(f'{name} ; sys_platform == "left-out"' for name in sorted(new))
+        else:
+            return tuple(found) or lock
 
 
 def _solved(request: Request, target: Target, wanted: Mapping[str, str]) -> Pylock:
@@ -533,7 +616,7 @@ def _alike(request: Request, locks: dict[Target, Pylock]) -> dict[Target, Pylock
             except ManylambdaError:
                 return before[target]  # it was a wish
 
-        renewed = {**locks, **_each(again, retry, lambda _: None)}
+        renewed = {**locks, **_told(_each(request, again, retry))}
         if all(versions(renewed[target]) == versions(locks[target]) for target in again):
             return renewed
         locks = renewed
@@ -541,28 +624,37 @@ def _alike(request: Request, locks: dict[Target, Pylock]) -> dict[Target, Pylock
 
 
 def _each(
-    targets: Sequence[Target], work: Callable[[Target], Pylock], advance: Callable[[int], None]
-) -> dict[Target, Pylock]:
-    """Do the work for all targets, a few at a time; the first target in order decides which error is told."""
+    request: Request, targets: Iterable[Target], work: Callable[[Target], _Outcome]
+) -> dict[Target, _Outcome | ManylambdaError]:
+    """Do the work for all targets, a few at a time, and give what came of it or the error it ended with."""
     import sysconfig
     from concurrent.futures import ThreadPoolExecutor
 
     # `uv.find_uv_bin` reads it, and its first reading is not safe in several threads (a `None` comes back).
     sysconfig.get_config_vars()
+    ordered = sorted(set(targets), key=target_order)
+    task = request.progress.task("resolve", _label(ordered), len(ordered), unit="items")
 
-    def one(target: Target) -> Pylock | ManylambdaError:
+    def one(target: Target) -> _Outcome | ManylambdaError:
         try:
             return work(target)
         except ManylambdaError as error:
             return error
         finally:
-            advance(1)
+            task.advance(1)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(_PARALLEL, len(targets)))) as pool:
-        results = dict(zip(targets, pool.map(one, targets), strict=True))
-    done: dict[Target, Pylock] = {}
-    for target, result in results.items():
-        if isinstance(result, ManylambdaError):
-            raise result
-        done[target] = result
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, min(_PARALLEL, len(ordered)))) as pool:
+            return dict(zip(ordered, pool.map(one, ordered), strict=True))
+    finally:
+        task.finish()
+
+
+def _told(outcomes: Mapping[Target, _Outcome | ManylambdaError]) -> dict[Target, _Outcome]:
+    """Give what came of the work; the first target in order decides which error is raised."""
+    done: dict[Target, _Outcome] = {}
+    for target, outcome in outcomes.items():
+        if isinstance(outcome, ManylambdaError):
+            raise outcome
+        done[target] = outcome
     return done

@@ -32,37 +32,60 @@ def select(pylock: Pylock, target: Target, options: ResolveOptions, base: Path) 
     Raises `ResolutionError` when the lock is not for the target, `NoCompatibleWheel` when a distribution of it has
     nothing the target can load. `explain.no_compatible_wheel` can say more, given the index.
     """
-    pins: list[Pin] = []
-    local: list[LocalPackage] = []
-    sdists: list[SourceDistribution] = []
-    for package in chosen_packages(pylock, target, options):
-        if package.directory is not None:
-            folder = _absolute(base, package.directory.path, package.directory.subdirectory or "")
-            local.append(LocalPackage(name=package.name, directory=folder))
-        elif package.vcs is not None:
-            raise ResolutionError(
-                f"`{package.name}` comes from version control and has no wheel",
-                hint="build a wheel of it and name that, or clone it and name the folder",
-            )
-        elif package.archive is not None:
-            filename = _name_of(package.archive)
-            if filename.endswith(".whl"):
-                _check_fit(package, filename, target, options)
-                pins.append(_pin(package, package.archive, filename, base))
-            else:
-                sdists.append(_sdist(package, package.archive, target, options, base))
-        elif (wheel := best_wheel(package, target, options)) is not None:
-            pins.append(_pin(package, wheel, wheel.filename, base))
-        elif package.sdist is not None and is_allowed(package.name, options):
-            sdists.append(_sdist(package, package.sdist, target, options, base))
-        else:
-            raise _no_wheel(package, target, options)
+    selection = select_or_tell(pylock, target, options, base)
+    if isinstance(selection, tuple):
+        raise selection[0]
+    return selection
+
+
+def select_or_tell(
+    pylock: Pylock, target: Target, options: ResolveOptions, base: Path
+) -> Selection | tuple[ResolutionError, ...]:
+    """Choose as `select` does, or give all that keeps the target from having a package."""
+    chosen: list[Pin | LocalPackage | SourceDistribution] = []
+    errors: list[ResolutionError] = []
+    try:
+        packages = chosen_packages(pylock, target, options)
+    except ResolutionError as error:
+        return (error,)
+    for package in packages:
+        try:
+            chosen.append(_chosen(package, target, options, base))
+        except ResolutionError as error:
+            errors.append(error)
+    if errors:
+        return tuple(errors)
+    chosen.sort(key=lambda one: one.name)
     return Selection(
         target=target,
-        pins=tuple(sorted(pins, key=lambda pin: pin.name)),
-        local=tuple(sorted(local, key=lambda package: package.name)),
-        sdists=tuple(sorted(sdists, key=lambda sdist: sdist.name)),
+        pins=tuple(one for one in chosen if isinstance(one, Pin)),
+        local=tuple(one for one in chosen if isinstance(one, LocalPackage)),
+        sdists=tuple(one for one in chosen if isinstance(one, SourceDistribution)),
     )
+
+
+def _chosen(
+    package: Package, target: Target, options: ResolveOptions, base: Path
+) -> Pin | LocalPackage | SourceDistribution:
+    if package.directory is not None:
+        folder = _absolute(base, package.directory.path, package.directory.subdirectory or "")
+        return LocalPackage(name=package.name, directory=folder)
+    if package.vcs is not None:
+        raise ResolutionError(
+            f"`{package.name}` comes from version control and has no wheel",
+            hint="build a wheel of it and name that, or clone it and name the folder",
+        )
+    if package.archive is not None:
+        filename = _name_of(package.archive)
+        if not filename.endswith(".whl"):
+            return _sdist(package, package.archive, target, options, base)
+        _check_fit(package, filename, target, options)
+        return _pin(package, package.archive, filename, base)
+    if (wheel := best_wheel(package, target, options)) is not None:
+        return _pin(package, wheel, wheel.filename, base)
+    if package.sdist is not None and is_allowed(package.name, options):
+        return _sdist(package, package.sdist, target, options, base)
+    raise _no_wheel(package, target, options)
 
 
 def chosen_packages(pylock: Pylock, target: Target, options: ResolveOptions) -> tuple[Package, ...]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from manylambda.errors import ManylambdaError, NoCompatibleWheel
+from manylambda.errors import FetchError, ManylambdaError, NoCompatibleWheel, ResolutionError
 from manylambda.locks.discovery import base_folder, discover
 from manylambda.locks.model import SourceKind
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.pylock import Pylock
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
     from manylambda.fetch.download import Download
-    from manylambda.locks.model import SdistMetadata, Selection, Source
+    from manylambda.locks.index import IndexFile
+    from manylambda.locks.model import ResolveOptions, SdistMetadata, Selection, Source
     from manylambda.locks.settings import IndexSettings
     from manylambda.progress import Progress
     from manylambda.sdists import Builder
@@ -95,16 +97,65 @@ def select(
         return selecting.select(pylock, target, settings.resolve_options(os.environ), base_folder(source))
 
 
+def outcomes(
+    source: Source,
+    targets: Sequence[Target],
+    settings: Settings,
+    progress: Progress,
+    *,
+    alike: bool = False,
+    wanted: Mapping[str, str] = MappingProxyType({}),
+) -> dict[Target, Selection | tuple[ManylambdaError, ...]]:
+    """Choose the files for each target, or tell all that keeps it from having a package.
+
+    What is not locked is resolved: with versions `alike` between the targets, or for each by itself, keeping those that
+    are `wanted`. Raises what is wrong for all targets: RequestError and FetchError.
+    """
+    from manylambda.locks.select import select_or_tell
+
+    options = settings.resolve_options(os.environ)
+    locks: dict[Target, Pylock | tuple[ManylambdaError, ...]]
+    if source.kind in {SourceKind.REQUIREMENTS, SourceKind.PYPROJECT}:
+        from manylambda.locks.resolve import resolve_each
+
+        read = sdist_metadata(source, settings, progress)
+        locks = resolve_each(source, targets, options, progress, alike=alike, wanted=wanted, sdist_metadata=read)
+    else:
+        locks = _read_each(source, targets, options, progress)
+    base = base_folder(source)
+    return {
+        target: lock if isinstance(lock, tuple) else select_or_tell(lock, target, options, base)
+        for target, lock in locks.items()
+    }
+
+
+def _read_each(
+    source: Source, targets: Sequence[Target], options: ResolveOptions, progress: Progress
+) -> dict[Target, Pylock | tuple[ManylambdaError, ...]]:
+    """Read a lock for all targets at once; where it is not for all of them, for each by itself."""
+    from manylambda.locks.readers import read
+
+    try:
+        return dict.fromkeys(targets, read(source, targets, options, progress))
+    except ResolutionError as error:
+        if len(targets) == 1:
+            return {targets[0]: (error,)}
+    found: dict[Target, Pylock | tuple[ManylambdaError, ...]] = {}
+    for target in targets:
+        found |= _read_each(source, [target], options, progress)
+    return found
+
+
 @contextlib.contextmanager
 def sdists_described(source: Source, settings: Settings, progress: Progress) -> Iterator[None]:
     """Let an error about a missing wheel say what the source distribution looks like that could be built instead."""
     try:
         yield
     except NoCompatibleWheel as error:
-        raise _looked_at(error, source, settings, progress) from error.__cause__
+        raise described(error, source, settings, progress) from error.__cause__
 
 
-def _looked_at(error: NoCompatibleWheel, source: Source, settings: Settings, progress: Progress) -> NoCompatibleWheel:
+def described(error: NoCompatibleWheel, source: Source, settings: Settings, progress: Progress) -> NoCompatibleWheel:
     """Add what the files of the source distribution say, which is fetched for that."""
     found = error.source
     flag = f"`--allow-sdist {found.name}`" if found is not None else ""
@@ -122,7 +173,7 @@ def _looked_at(error: NoCompatibleWheel, source: Source, settings: Settings, pro
         return error
     before, _, after = error.hint.partition(flag)
     hint = f"{before}its source {nature.sentence}; {flag}{after}"
-    return NoCompatibleWheel(error.message, hint=hint, source=found)
+    return NoCompatibleWheel(error.message, hint=hint, source=found, blockers=error.blockers)
 
 
 def selections(
@@ -151,6 +202,47 @@ def index_settings(source: Source, settings: Settings) -> IndexSettings:
     from manylambda.locks.settings import read_settings
 
     return read_settings(source.project, os.environ)
+
+
+def files_of_index(
+    source: Source, settings: Settings, names: Collection[str], progress: Progress
+) -> Mapping[str, Sequence[IndexFile]]:
+    """Ask the indexes, each once, for all files of `names`: only they know what was passed by. Offline, of none."""
+    if settings.offline or not names:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor
+
+    from manylambda.locks.index import IndexClient
+
+    ordered = sorted(names)
+    task = progress.task("explain", "index pages", len(ordered), unit="items")
+    with IndexClient(index_settings(source, settings), environment=os.environ) as client:
+
+        def files(name: str) -> Sequence[IndexFile]:
+            try:
+                return client.files(name)
+            except FetchError as error:
+                progress.warning(f"no refusals told for `{name}`: {error.message}")
+                return ()
+            finally:
+                task.advance(1)
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            found = dict(zip(ordered, pool.map(files, ordered), strict=True))
+    task.finish()
+    return found
+
+
+def made_from(source: Source) -> Source | None:
+    """Return what a lock is made from, to be resolved anew; None where that is not there."""
+    from manylambda.locks.discovery import unlocked
+
+    recorded: tuple[str, ...] = ()
+    if source.kind is SourceKind.PYLOCK:
+        from manylambda.locks.documents import load
+
+        recorded = tuple(load(source.files[0]).table("tool", "manylambda").texts("sources"))
+    return unlocked(source, recorded)
 
 
 def fetch(

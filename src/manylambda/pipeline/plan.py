@@ -6,17 +6,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from manylambda.errors import FetchError, ResolutionError
+from manylambda.errors import NoCompatibleWheel
 from manylambda.locks.compatibility import is_compiled
 from manylambda.locks.explain import better_wheel, pure_fallback, refusals
-from manylambda.locks.index import IndexClient
 from manylambda.pipeline import dependencies
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from manylambda.config import Settings
+    from manylambda.errors import ManylambdaError
     from manylambda.locks.compatibility import Refusal
     from manylambda.locks.index import IndexFile
     from manylambda.locks.model import Pin, Selection, Source
@@ -46,7 +46,7 @@ class TargetPlan:
 
     target: Target
     distributions: tuple[PlannedDistribution, ...]
-    error: ResolutionError | None = None
+    error: ManylambdaError | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,37 +65,21 @@ class Plans:
 def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
     """Plan what `build` would ship; a target that cannot be resolved does not hide the others."""
     source = dependencies.find_source(settings, progress)
-    selections = _selections(source, settings, progress)
-    files = _files_of_index(source, settings, selections, progress)
+    chosen = dependencies.outcomes(source, settings.targets, settings, progress, alike=True)
+    names = {pin.name for one in chosen.values() if not isinstance(one, tuple) for pin in one.pins}
+    files = dependencies.files_of_index(source, settings, names, progress)
     obstacle = _obstacle(source, settings)
-    plans = [
-        TargetPlan(target=target, distributions=(), error=selection)
-        if isinstance(selection, ResolutionError)
-        else _target_plan(selection, files, settings, obstacle)
-        for target, selection in zip(settings.targets, selections, strict=True)
-    ]
-    return Plans(source=source, targets=tuple(plans))
 
+    def planned(target: Target) -> TargetPlan:
+        outcome = chosen[target]
+        if not isinstance(outcome, tuple):
+            return _target_plan(outcome, files, settings, obstacle)
+        error = outcome[0]
+        if isinstance(error, NoCompatibleWheel):
+            error = dependencies.described(error, source, settings, progress)
+        return TargetPlan(target=target, distributions=(), error=error)
 
-def _selections(source: Source, settings: Settings, progress: Progress) -> Sequence[Selection | ResolutionError]:
-    """Choose for all targets together, since that keeps their versions alike; failing that, for each by itself."""
-
-    def choose(targets: Sequence[Target]) -> list[Selection]:
-        pylock = dependencies.read_lock(source, targets, settings, progress)
-        return [dependencies.select(pylock, source, target, settings) for target in targets]
-
-    try:
-        return choose(settings.targets)
-    except ResolutionError as error:
-        if len(settings.targets) == 1:
-            return [error]
-    chosen: list[Selection | ResolutionError] = []
-    for target in settings.targets:
-        try:
-            chosen += choose([target])
-        except ResolutionError as error:
-            chosen.append(error)
-    return chosen
+    return Plans(source=source, targets=tuple(map(planned, settings.targets)))
 
 
 def _obstacle(source: Source, settings: Settings) -> str:
@@ -155,30 +139,3 @@ def _planned(
         reason=reason,
         refused=refusals(files, target, pin.wheel.filename, allow_linux=settings.allow_linux_wheels) if files else (),
     )
-
-
-def _files_of_index(
-    source: Source, settings: Settings, selections: Iterable[Selection | ResolutionError], progress: Progress
-) -> Mapping[str, Sequence[IndexFile]]:
-    """Ask the indexes for all files of what is pinned: only they know what was passed by."""
-    names = sorted({pin.name for one in selections if not isinstance(one, ResolutionError) for pin in one.pins})
-    if settings.offline or not names:
-        return {}
-    from concurrent.futures import ThreadPoolExecutor
-
-    task = progress.task("explain", "index pages", len(names), unit="items")
-    with IndexClient(dependencies.index_settings(source, settings), environment=os.environ) as client:
-
-        def files(name: str) -> Sequence[IndexFile]:
-            try:
-                return client.files(name)
-            except FetchError as error:
-                progress.warning(f"no refusals told for `{name}`: {error.message}")
-                return ()
-            finally:
-                task.advance(1)
-
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            found = dict(zip(names, pool.map(files, names), strict=True))
-    task.finish()
-    return found

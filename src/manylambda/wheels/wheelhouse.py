@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.errors import HashMismatch, ManylambdaError
 from manylambda.fetch.cache import hash_file, unique_name
-from manylambda.wheels.inventory import INVENTORY_VERSION, Inventory, inspect, needs_repack, repack
+from manylambda.wheels.inventory import INVENTORY_VERSION, Inventory, Member, inspect, needs_repack, repack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -170,6 +170,13 @@ class Wheelhouse:
         return StoredWheel(
             filename=filename, sha256=sha256, size=path.stat().st_size, inventory=inventory, facts=derived
         )
+
+
+def known_unzipped_size(wheel: WheelFile, cache: Cache) -> int | None:
+    """Return the bytes of a wheel's files, uncompressed; None where it was never inspected here."""
+    sha256 = wheel.hashes.get("sha256")
+    facts = cache.read_facts(_KIND, INVENTORY_VERSION, sha256) if sha256 else None
+    return sum(Member._make(one).size for one in facts["inventory"]["members"]) if isinstance(facts, dict) else None
 
 
 def _download(wheel: WheelFile) -> Download:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from manylambda.cli.flags import RESOLVING, project_options, settings_of
-from manylambda.cli.output import as_json
+from manylambda.cli.output import as_json, look
 
 if TYPE_CHECKING:
     import argparse
@@ -18,10 +18,17 @@ FORMATS: Final = ("text", "json")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     project_options(parser, only=RESOLVING)
+    parser.add_argument(
+        "--all-targets",
+        action="store_true",
+        help="show how far the project is for every runtime and architecture, and what keeps it from there",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     """Return what is printed, and the exit status."""
+    if options.all_targets:
+        return _matrix(options, console)
     from manylambda.pipeline.plan import plan
     from manylambda.render import document, text
 
@@ -29,3 +36,15 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     if options.format == "json":
         return as_json(document.plan(plans)), plans.exit_status
     return text.plan(plans, verbose=options.verbose), plans.exit_status
+
+
+def _matrix(options: argparse.Namespace, console: Console) -> tuple[str, int]:
+    from manylambda.pipeline.readiness import readiness
+    from manylambda.render import readiness as render
+
+    matrix = readiness(settings_of(options, needs_target=False), progress=console)
+    match options.format:
+        case "json":
+            return as_json(render.document(matrix)), matrix.exit_status
+        case _:
+            return render.text(matrix, look(options)), matrix.exit_status

@@ -1,0 +1,335 @@
+"""`plan --all-targets`: what a project would be on every runtime and architecture, and what keeps it from there.
+
+Each target is resolved for itself: its row tells what `build` for it alone would ship. A lock is taken as it is; where
+it does not serve a target, what it was made from is resolved anew, with the versions of the lock where they fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from manylambda.errors import ResolutionError
+from manylambda.fetch.cache import Cache
+from manylambda.locks import explain
+from manylambda.locks.compatibility import is_compiled
+from manylambda.pipeline import dependencies
+from manylambda.progress import SILENT
+from manylambda.target import all_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from manylambda.config import Settings
+    from manylambda.errors import Blocker, ManylambdaError
+    from manylambda.locks.index import IndexFile
+    from manylambda.locks.model import Selection, Source
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+_Outcome: TypeAlias = "Selection | tuple[ManylambdaError, ...]"
+_EXIT_UNRESOLVED: Final = ResolutionError.exit_status
+
+
+class State(Enum):
+    """How far a project is for a target."""
+
+    READY = "ready"
+    RELOCK = "relock"
+    """The lock does not serve it; what the lock is made from does, once it is locked again."""
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadyDistribution:
+    """One distribution that a target would get."""
+
+    name: str
+    version: str
+    """Empty for a folder of this machine."""
+    file: str
+    compiled: bool
+    size: int | None
+    """Bytes of the wheel; None where neither lock nor index tells."""
+    unzipped_size: int | None
+    """Bytes of its files; None until the wheel was fetched once, by whichever command."""
+    is_fallback: bool
+    """Whether it is pure although the same release is compiled for other targets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obstacle:
+    """One thing that keeps a target from having a package."""
+
+    sentence: str
+    """Half a line, literals in backticks: `pydantic-core 2.20.1 has no wheel for CPython 3.14; 2.46.4 runs there`."""
+    blocker: Blocker | None
+    """The distribution at fault; None where versions contradict each other, or the project itself says no."""
+    hint: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A distribution of which a target gets another version than the reference."""
+
+    name: str
+    version: str | None
+    """None where the target does without it."""
+    reference: str | None
+    """What the reference gets; None where it does without."""
+    why: str | None
+    """Why the target does not get the version of the reference, as far as its files tell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetReadiness:
+    """One row: how far the project is for one target."""
+
+    target: Target
+    state: State
+    distributions: tuple[ReadyDistribution, ...]
+    """Sorted by name; empty when it is blocked."""
+    obstacles: tuple[Obstacle, ...]
+    """What keeps the target from having a package, whatever is done to a lock."""
+    lock_obstacles: tuple[Obstacle, ...]
+    """What the lock lacks."""
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all wheels whose size is known."""
+        return sum(one.size or 0 for one in self.distributions)
+
+    @property
+    def unzipped_size(self) -> int:
+        """Bytes of the files of all wheels that were fetched before."""
+        return sum(one.unzipped_size or 0 for one in self.distributions)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `unzipped_size` is that of all distributions."""
+        return all(one.unzipped_size is not None for one in self.distributions)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether what is known is over the limit for zips already; the project's own files come on top."""
+        return max(self.size, self.unzipped_size) > self.target.limits["unzipped_bytes"]
+
+    @property
+    def compiled(self) -> int:
+        """How many of the distributions are compiled."""
+        return sum(one.compiled for one in self.distributions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readiness:
+    """The matrix, in the order of the runtimes table."""
+
+    source: Source
+    named: tuple[Target, ...]
+    """The targets that the project has now, first the reference; empty when it names none."""
+    reference: Target | None
+    """What versions are compared with; None when no target is ready."""
+    targets: tuple[TargetReadiness, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """3 when a target that the project has now is blocked, or, when it has none, when all are."""
+        states = {one.target: one.state for one in self.targets}
+        asked = [states[target] for target in self.named] or [
+            State.BLOCKED if set(states.values()) == {State.BLOCKED} else State.READY
+        ]
+        return _EXIT_UNRESOLVED if State.BLOCKED in asked else 0
+
+
+def readiness(settings: Settings, *, progress: Progress = SILENT) -> Readiness:
+    """Plan the project for every target that packages can be built for, and for those that `settings` name.
+
+    Raises what is wrong for all of them: RequestError and FetchError.
+    """
+    source = dependencies.find_source(settings, progress)
+    targets = tuple(target for target in all_targets() if target.can_build or target in settings.targets)
+    chosen = dependencies.outcomes(source, targets, settings, progress)
+    anew = _anew(source, chosen, settings, progress) if source.kind.is_locked else {}
+    selections = {
+        target: one
+        for target in targets
+        for one in (chosen[target], anew.get(target, ()))
+        if not isinstance(one, tuple)
+    }
+    reference = _reference(settings.targets, selections)
+    names = _differing(selections, reference)
+    if source.kind.is_locked:
+        names |= _blocking(chosen.values())
+    files = dependencies.files_of_index(source, settings, names, progress)
+    cache = Cache.default()
+    rows: list[TargetReadiness] = []
+    for target in targets:
+        found = _obstacles(chosen[target], target, files if source.kind.is_locked else None)
+        resolved = anew.get(target)
+        rows.append(
+            TargetReadiness(
+                target=target,
+                state=_state(chosen[target], resolved),
+                distributions=_distributions(selections[target], cache) if target in selections else (),
+                obstacles=_obstacles(resolved, target, None) if resolved is not None else found,
+                lock_obstacles=found if source.kind.is_locked else (),
+            )
+        )
+    if reference is not None:
+        base = {one.target: one for one in rows}[reference]
+        rows = [replace(row, changes=_changes(row, base, files)) for row in rows]
+    return Readiness(source=source, named=settings.targets, reference=reference, targets=tuple(rows))
+
+
+def _state(chosen: _Outcome, anew: _Outcome | None) -> State:
+    if not isinstance(chosen, tuple):
+        return State.READY
+    return State.BLOCKED if anew is None or isinstance(anew, tuple) else State.RELOCK
+
+
+def _anew(
+    source: Source,
+    chosen: Mapping[Target, _Outcome],
+    settings: Settings,
+    progress: Progress,
+) -> Mapping[Target, _Outcome]:
+    """Resolve what the lock is made from for the targets that the lock does not serve."""
+    lacking = [target for target, one in chosen.items() if isinstance(one, tuple)]
+    origin = dependencies.made_from(source) if lacking else None
+    if origin is None:
+        return {}
+    served = _reference(settings.targets, {t: one for t, one in chosen.items() if not isinstance(one, tuple)})
+    lock = chosen[served] if served is not None else ()
+    wanted = {} if isinstance(lock, tuple) else {pin.name: pin.version for pin in lock.pins}
+    dependencies.tell_source(origin, progress)
+    return dependencies.outcomes(origin, lacking, settings, progress, wanted=wanted)
+
+
+def _reference(named: Sequence[Target], selections: Collection[Target]) -> Target | None:
+    """Choose what others are compared with: what the project has now, else the newest that is no preview."""
+    for target in named:
+        if target in selections:
+            return target
+    ranked = sorted(selections, key=lambda target: (target.status == "supported", target.python, target.machine))
+    return ranked[-1] if ranked else None
+
+
+def _distributions(selection: Selection, cache: Cache) -> tuple[ReadyDistribution, ...]:
+    from manylambda.wheels.wheelhouse import known_unzipped_size
+
+    pinned = [
+        ReadyDistribution(
+            name=pin.name,
+            version=pin.version,
+            file=pin.wheel.filename,
+            compiled=is_compiled(pin.wheel.filename),
+            size=pin.wheel.size,
+            unzipped_size=known_unzipped_size(pin.wheel, cache),
+            is_fallback=bool(pin.compiled_for),
+        )
+        for pin in selection.pins
+    ]
+    built = [(one.name, one.version or "", one.url or str(one.path)) for one in selection.sdists]
+    built += [(one.name, "", f"{one.directory.name}/") for one in selection.local]
+    others = [
+        ReadyDistribution(
+            name=name,
+            version=version,
+            file=file.rpartition("/")[2] or file,
+            compiled=False,
+            size=None,
+            unzipped_size=None,
+            is_fallback=False,
+        )
+        for name, version, file in built
+    ]
+    return tuple(sorted((*pinned, *others), key=lambda one: one.name))
+
+
+# Obstacles
+
+
+def _obstacles(
+    outcome: _Outcome, target: Target, files: Mapping[str, Sequence[IndexFile]] | None
+) -> tuple[Obstacle, ...]:
+    """Put into words what an outcome ended with; `files` tell of a lock what it does not: which other versions run."""
+    if not isinstance(outcome, tuple):
+        return ()
+    found: dict[str, Obstacle] = {}
+    for error in outcome:
+        blockers = error.blockers if isinstance(error, ResolutionError) else ()
+        told = [_named(blocker, target, files) for blocker in blockers]
+        # What holds for a runtime reads alike for both of its architectures, and is told once.
+        plain = error.message.replace(f"`{target}`", f"`{target.runtime}`")
+        for one in told or [Obstacle(sentence=plain, blocker=None, hint=error.hint)]:
+            found.setdefault(one.sentence, one)
+    return tuple(found.values())
+
+
+def _named(blocker: Blocker, target: Target, files: Mapping[str, Sequence[IndexFile]] | None) -> Obstacle:
+    if files is not None:
+        blocker = blocker._replace(runs=explain.newest_that_runs(files.get(blocker.name, ()), target))
+    version = blocker.asked.removeprefix("==")
+    if blocker.runs is None and blocker.asked == version and (files is None or files.get(blocker.name)):
+        blocker = blocker._replace(asked="")  # which versions are asked for does not matter
+        version = ""
+    subject = f"`{blocker.name}` {version}" if blocker.asked != version else f"`{blocker.name}{blocker.asked}`"
+    words = [f"{subject} {blocker.fact}"]
+    if blocker.needed_by:
+        verb = "asks" if len(blocker.needed_by) == 1 else "ask"
+        words.append(f"{' and '.join(f'`{name}`' for name in blocker.needed_by)} {verb} for it")
+    if blocker.runs is not None:
+        words.append(f"{blocker.runs} runs there")
+    elif files is None or files.get(blocker.name):
+        words.append("no release runs there")
+    hint = f"`--allow-sdist {blocker.name}` builds it from source" if blocker.has_source else None
+    return Obstacle(sentence="; ".join(words), blocker=blocker, hint=hint)
+
+
+# Changes
+
+
+def _changes(
+    row: TargetReadiness, base: TargetReadiness, files: Mapping[str, Sequence[IndexFile]]
+) -> tuple[Change, ...]:
+    if row.state is State.BLOCKED:
+        return ()
+    own, others = ({one.name: one.version for one in each.distributions} for each in (row, base))
+    return tuple(
+        Change(
+            name=name,
+            version=own.get(name),
+            reference=others.get(name),
+            why=_why(others.get(name), row.target, files.get(name, ())) if name in own else None,
+        )
+        for name in sorted(own.keys() | others.keys())
+        if own.get(name) != others.get(name)
+    )
+
+
+def _why(version: str | None, target: Target, files: Sequence[IndexFile]) -> str | None:
+    found = explain.blocker("", f"=={version}", target, files) if version else None
+    return found.fact if found is not None else None
+
+
+def _differing(selections: Mapping[Target, Selection], reference: Target | None) -> set[str]:
+    """Give the names of which some target gets another version than the reference."""
+    if reference is None:
+        return set()
+    own = {pin.name: pin.version for pin in selections[reference].pins}
+    pins = [pin for selection in selections.values() for pin in selection.pins]
+    return {pin.name for pin in pins if own.get(pin.name, pin.version) != pin.version}
+
+
+def _blocking(outcomes: Iterable[_Outcome]) -> set[str]:
+    """Give the names of what is at fault."""
+    return {
+        blocker.name
+        for outcome in outcomes
+        if isinstance(outcome, tuple)
+        for error in outcome
+        if isinstance(error, ResolutionError)
+        for blocker in error.blockers
+    }
