@@ -7,6 +7,7 @@ python tools/generate_json.py --check    exit 1 when it is not what the schemas 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,27 +38,29 @@ print(files("manylambda").joinpath("data", "build-output.schema.json").read_text
 
 `version` is 1. Keys may be added within a version; none is removed or changes its meaning. Sizes are in bytes, times
 in seconds, `sha256` is hexadecimal, and distributions are named as PEP 503 normalises them. The examples are output
-of real runs; in those of `targets`, `explain` and `doctor` long lists are cut.
+of real runs; in those of `targets`, `explain`, `doctor` and `plan --all-targets` long lists are cut.
 """
 
 
 def document() -> str:
     """Return the page."""
     parts = [head(__file__, "the schemas"), _INTRODUCTION]
-    for command in _commands():
-        schema = json.loads((DATA / f"{command}-output.schema.json").read_text(encoding="utf-8"))
-        parts.append(f"\n## {command}\n\n{COMMANDS[command].capitalize()}. Schema: `{command}-output.schema.json`.\n\n")
+    for name in _documents():
+        schema = json.loads((DATA / f"{name}-output.schema.json").read_text(encoding="utf-8"))
+        command = re.search("`manylambda (.+?) --format json`", schema["title"])
+        assert command, f"the title of {name}-output.schema.json names no command"
+        parts.append(f"\n## {command[1]}\n\nSchema: `{name}-output.schema.json`.\n\n")
         parts.append(table(["key", "type", ""], _rows(schema, schema, "")))
-        example = EXAMPLES / f"{command}.json"
+        example = EXAMPLES / f"{name}.json"
         if example.exists():
             parts.append(f"\n```json\n{example.read_text(encoding='utf-8').strip()}\n```\n")
     return "".join(parts)
 
 
-def _commands() -> list[str]:
-    found = {path.name.removesuffix("-output.schema.json") for path in DATA.glob("*-output.schema.json")}
-    assert found <= set(COMMANDS), f"schemas of no command: {found - set(COMMANDS)}"
-    return [command for command in COMMANDS if command in found]
+def _documents() -> list[str]:
+    """Give the names of the schemas: those of commands in the order of commands, then the others."""
+    found = sorted(path.name.removesuffix("-output.schema.json") for path in DATA.glob("*-output.schema.json"))
+    return [*(name for name in COMMANDS if name in found), *(name for name in found if name not in COMMANDS)]
 
 
 def _rows(schema: Mapping[str, Any], whole: Mapping[str, Any], prefix: str) -> Iterator[list[str]]:
