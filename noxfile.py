@@ -5,6 +5,7 @@ Words after `--` go to pytest: `nox -s tests -- -k audit`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +63,14 @@ def generate(session: nox.Session) -> None:
     """Write the pages of the reference anew from the code; `-- --check` tells whether they are current."""
     _install(session)
     session.run("python", "tools/generate.py", *session.posargs)
+
+
+@nox.session
+def cdk(session: nox.Session) -> None:
+    """Check `manylambda.cdk` against the types of AWS CDK, which takes two minutes and 3 GB."""
+    session.install("-e", ".[cdk]", "mypy>=2")
+    options = ("--strict", "--ignore-missing-imports", "--follow-imports=silent")
+    session.run("mypy", f"--config-file={os.devnull}", *options, "src/manylambda/cdk.py")
 
 
 @nox.session

@@ -45,6 +45,7 @@ FLOORS: Final = {
     "render": 6,
     "__init__": 6,  # the public face: what `import manylambda` gives
     "cli": 7,
+    "cdk": 7,
     "__main__": 8,
 }
 
@@ -60,6 +61,8 @@ HOMES: Final = {
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins
     "uv": {"locks", "sdists"},
     "yaml": {"templates"},
+    "aws_cdk": {"cdk"},
+    "constructs": {"cdk"},
     "pyproject_hooks": {"sdists"},
     "repairwheel": {"sdists"},
     "subprocess": {"locks", "fetch", "host", "sdists", "trial", "image"},  # fetch: the `keyring` program

@@ -30,7 +30,7 @@ def _modules_among(names: str, before: str) -> list[str]:
 _EVERY_MODULE = """
 import importlib, pkgutil, manylambda
 for module in pkgutil.walk_packages(manylambda.__path__, "manylambda."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith(("__main__", ".cdk")):  # the latter needs an extra
         importlib.import_module(module.name)
 """
 

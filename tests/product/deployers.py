@@ -6,6 +6,7 @@ test first asks for one, and are kept.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,7 +25,10 @@ from trial.hosts import FOLDER, needs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT: Final = Path(__file__).parents[2]
 SAM: Final = "aws-sam-cli==1.170.0"
+CDK: Final = "aws-cdk-lib==2.275.0"
+CDK_PROGRAM: Final = "aws-cdk@2.1148.1"
 _ENVIRONMENT: Final = dict(os.environ)  # with the developer's own indexes, which tests do not see
 
 
@@ -35,15 +39,17 @@ def quiet(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def _made(place: Path) -> Iterator[bool]:
-    """Whether the folder is still to be made; it counts as made only when that came to its end."""
+def _made(place: Path, recipe: str) -> Iterator[bool]:
+    """Whether the folder is still to be made by this recipe; it counts as made when that came to its end."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     note = place.with_name(f"{place.name}.made")
     with filelock.FileLock(place.with_name(f"{place.name}.lock")):
-        if not note.exists():
+        is_new = not note.is_file() or note.read_text(encoding="utf-8") != recipe
+        if is_new:
+            note.unlink(missing_ok=True)
             shutil.rmtree(place, ignore_errors=True)
-        yield not note.exists()
-        note.touch()
+        yield is_new
+        note.write_text(recipe, encoding="utf-8")
 
 
 def _run(*command: str | Path) -> None:
@@ -60,7 +66,7 @@ def python_environment(*requirements: str) -> Path:
     """Give the folder with the programs of an environment that has `requirements`."""
     name = requirements[0].replace("==", "-")
     place = FOLDER / name
-    with _made(place) as is_new:
+    with _made(place, " ".join(requirements)) as is_new:
         if is_new:
             program = uv.find_uv_bin()
             _run(program, "venv", "--quiet", "--python", sys.executable, place)
@@ -73,11 +79,25 @@ def _programs(environment: Path) -> Path:
 
 
 @cache
+def cdk_environment() -> Path:
+    """Give the folder with the programs of an environment that has us with the extra `cdk`."""
+    recipe = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    place = FOLDER / "cdk"
+    with _made(place, f"{CDK} {recipe}") as is_new:
+        if is_new:
+            program = uv.find_uv_bin()
+            _run(program, "venv", "--quiet", "--python", sys.executable, place)
+            us = f"{ROOT}[cdk]"
+            _run(program, "pip", "install", "--quiet", "--python", _programs(place) / "python", CDK, "--editable", us)
+    return _programs(place)
+
+
+@cache
 def node_package(requirement: str) -> Path:
     """Give the folder with the programs of an npm package: `aws-cdk@2.1`."""
     needs("node", "npm")
     place = FOLDER / requirement.replace("@", "-").strip("-").replace("/", "-")
-    with _made(place) as is_new:
+    with _made(place, requirement) as is_new:
         if is_new:
             place.mkdir(parents=True)
             _run("npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", place, requirement)
