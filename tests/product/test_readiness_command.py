@@ -209,3 +209,8 @@ def test_one_source_distribution_that_cannot_be_built_does_not_stop_the_others(
     rows = matrix(run, project, "--allow-sdist", "alpha", requirements="alpha==1.0")
     assert rows[NOW]["state"] == "ready"
     assert rows["python3.13-x86_64"]["state"] == "blocked"
+
+
+def test_a_page_is_for_the_matrix(run: Run, project: Path) -> None:
+    ran = run("plan", project, "-t", NOW, "--format", "html", status=2)
+    assert ran.stderr == "error: `--format html` is for the matrix\n\nhint: add `--all-targets`\n"

@@ -131,11 +131,14 @@ def _told(title: str, matrix: Readiness, found: dict[tuple[Obstacle, ...], list[
     for obstacles, rows in found.items():
         lines.append(f"  {look.painted(targets(matrix, rows), 'name')}")
         lines += [look.wrapped(f"    {one.sentence}", "      ") for one in obstacles]
-        hints = dict.fromkeys(
-            one.hint for one in obstacles if one.hint and (one.blocker is None or not one.blocker.runs)
-        )
+        hints = dict.fromkeys(filter(None, map(way_out, obstacles)))
         lines += [look.wrapped(f"    {look.painted('hint:', 'hint')} {hint}", "      ") for hint in hints]
     return "\n".join(lines)
+
+
+def way_out(one: Obstacle) -> str | None:
+    """Return the hint of an obstacle, unless another version runs: then that is the way."""
+    return one.hint if one.blocker is None or one.blocker.runs is None else None
 
 
 def _changes(matrix: Readiness, found: dict[tuple[Change, ...], list[TargetReadiness]], look: Look) -> str:

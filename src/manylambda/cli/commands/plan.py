@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from manylambda.render.console import Console
 
-FORMATS: Final = ("text", "json")
+FORMATS: Final = ("text", "json", "html")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,10 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     """Return what is printed, and the exit status."""
     if options.all_targets:
         return _matrix(options, console)
+    if options.format == "html":
+        from manylambda.errors import RequestError
+
+        raise RequestError("`--format html` is for the matrix", hint="add `--all-targets`")
     from manylambda.pipeline.plan import plan
     from manylambda.render import document, text
 
@@ -46,5 +50,9 @@ def _matrix(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     match options.format:
         case "json":
             return as_json(render.document(matrix)), matrix.exit_status
+        case "html":
+            from manylambda.render import readiness_page
+
+            return readiness_page.page(matrix), matrix.exit_status
         case _:
             return render.text(matrix, look(options)), matrix.exit_status
