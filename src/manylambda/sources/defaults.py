@@ -116,7 +116,15 @@ DEFAULTS: Final = (
     Default("continuous integration", ("/.github/", "/.gitlab/", "/.circleci/", "/.buildkite/")),
     Default(
         "continuous integration",
-        ("/.gitlab-ci.yml", "/.travis.yml", "/.pre-commit-config.yaml", "/Jenkinsfile", "/bitbucket-pipelines.yml"),
+        (
+            "/.gitlab-ci.yml",
+            "/.travis.yml",
+            "/.pre-commit-config.yaml",
+            "/Jenkinsfile",
+            "/bitbucket-pipelines.yml",
+            "/buildspec.yml",
+            "/buildspec.yaml",
+        ),
         only_files=True,
     ),
     Default(

@@ -17,6 +17,9 @@ FORMATS: Final = ("text", "json")
 
 RECIPES: Final = {
     "docker": "a Dockerfile that installs what the lock gives a target",
+    "github": "a workflow of GitHub Actions: check the lock, build, audit, keep the packages",
+    "gitlab": "likewise, a pipeline of GitLab CI",
+    "codebuild": "likewise, a build specification of AWS CodeBuild",
     "sam": "a Makefile for each folder that SAM's template builds",
 }
 """The module `pipeline.recipes.NAME` has `init`, which writes it, and may have `found`: what the project's files say of
@@ -24,7 +27,7 @@ the settings, as flags that were not given."""
 
 _FLAGS: Final = frozenset(
     {
-        *RESOLVING, "name", "handler", "exclude", "exclude_provided", "files_sources", "files_include",
+        *RESOLVING, "kind", "name", "handler", "exclude", "exclude_provided", "files_sources", "files_include",
         "files_exclude", "files_executable", "image_base",
     }
 )  # fmt: skip

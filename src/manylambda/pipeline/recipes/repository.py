@@ -1,0 +1,185 @@
+"""What a CI has to know of a project: where it lies in its repository, what is built, and which words say so."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from manylambda import config
+from manylambda._version import __version__
+from manylambda.config.fields import FIELDS, Shape
+from manylambda.errors import RequestError
+from manylambda.locks.discovery import discover
+from manylambda.locks.documents import load
+from manylambda.locks.model import SourceKind
+from manylambda.locks.write import relative_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from manylambda.config import Settings
+    from manylambda.config.fields import Field
+    from manylambda.progress import Progress
+    from manylambda.target import Target
+
+PYTHON: Final = "3.13"
+"""What manylambda itself runs on there."""
+REQUIREMENT: Final = f"manylambda=={__version__}"
+_RESOLVING: Final = ("requirements", "extras", "groups", "allow_sdist", "allow_linux_wheels")
+_BUILDING: Final = ("kind", "name", "lock", "exclude", "exclude_provided", "handler")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repository:
+    """A project as a CI finds it."""
+
+    root: Path
+    """The folder that is checked out."""
+    below: str
+    """The project's folder in it, `.` where it is the same."""
+    name: str
+    targets: tuple[Target, ...]
+    kind: str
+    handler: str | None
+    resolving: tuple[str, ...]
+    """Flags that the configuration does not say, of what is resolved."""
+    building: tuple[str, ...]
+    """Likewise, of all else."""
+    lock: str | None
+    """The lock of `manylambda lock`, relative to the project; None where it has another one, or none."""
+    decides: tuple[str, ...]
+    """The files that decide which distributions are shipped, relative to the root."""
+    output: str
+    """Where packages are written to, relative to the root; with a `*` for the target where a place is exact."""
+
+    def build(self, *words: str) -> str:
+        """Give the command line that builds, with `words` before what the configuration does not say."""
+        return shlex.join(("manylambda", "build", *words, *self.resolving, *self.building))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The targets as flags."""
+        return tuple(word for target in self.targets for word in ("-t", str(target)))
+
+    def tell(self, progress: Progress) -> None:
+        """Say what a CI will not do."""
+        if self.lock is None:
+            progress.info("there is no lock of `manylambda lock`, so no step checks one")
+
+    def steps(self, recipe: str) -> tuple[str, ...]:
+        """Give what is left to do."""
+        lock = f"`manylambda lock`, then `manylambda init {recipe} --force`: the lock is checked, too"
+        deploy = "deploying stands there as a comment: fill in the role and the name"
+        return (*(() if self.lock else (lock,)), *(() if self.kind == "dir" else (deploy,)))
+
+    def enter(self) -> tuple[str, ...]:
+        """Give the line that changes to the project's folder, if it is another."""
+        return () if self.below == "." else (f"cd {shlex.quote(self.below)}",)
+
+    def check(self) -> str:
+        """Give the command line that checks the lock, for all targets."""
+        output = () if self.lock in {None, SourceKind.PYLOCK.value} else ("-o", str(self.lock))
+        return shlex.join(("manylambda", "lock", "--check", *self.asked, *output, *self.resolving))
+
+    def deploy(self, package: str) -> str:
+        """Give the shell lines that deploy the zip that the pattern `package` names, to `$NAME`, and see it arrive."""
+        target = self.targets[0]
+        if self.kind == "layer":
+            ask = (
+                'aws lambda publish-layer-version --layer-name "$NAME" --zip-file "fileb://$package" \\\n'
+                f"  --compatible-runtimes {target.runtime} --compatible-architectures {target.architecture.value} \\\n"
+                "  --query Content.CodeSha256 --output text"
+            )
+        else:
+            ask = (
+                'aws lambda update-function-code --function-name "$NAME" --zip-file "fileb://$package" \\\n'
+                f"  --architectures {target.architecture.value} --query CodeSha256 --output text"
+            )
+        return (
+            f"package=$(ls {package})\n"
+            f"arrived=$({ask})\n"
+            'test "$arrived" = "$(openssl dgst -sha256 -binary "$package" | base64)"'
+        )
+
+    @property
+    def audited(self) -> tuple[str, ...]:
+        """The flags of an audit that the configuration does not say."""
+        words = self.building
+        return words[words.index("--handler") :][:2] if "--handler" in words else ()
+
+
+def find(settings: Settings, root: Path | None = None) -> Repository:
+    """Find out what a CI has to know. `root` is the folder that is checked out; the one of git, unless it is named.
+
+    Raises RequestError for what no CI could find: a project outside the repository, words that a CI would expand.
+    """
+    root = (root or _repository(settings.project)).resolve()
+    project = settings.project.resolve()
+    if not project.is_relative_to(root):
+        raise RequestError(
+            f"the project is not in the folder that would be checked out: {root}",
+            hint="name a folder that has the project, or none",
+        )
+    source = discover(project, requirements=settings.requirements, lock=settings.lock)
+    inside = [file.resolve() for file in source.files if file.resolve().is_relative_to(root)]
+    resolving, building = _words(settings, _RESOLVING), _words(settings, _BUILDING)
+    for word in (*resolving, *building, project.relative_to(root).as_posix()):
+        if "${{" in word or "$[[" in word or "\n" in word:
+            raise RequestError(f"a CI would read this as its own words: {word}", hint="give it another name")
+    return Repository(
+        root=root,
+        below=project.relative_to(root).as_posix(),
+        name=settings.name,
+        targets=settings.targets,
+        kind=settings.kind,
+        handler=settings.handler,
+        resolving=resolving,
+        building=building,
+        lock=_own_lock(source.files[0], project) if source.kind is SourceKind.PYLOCK else None,
+        output=relative_path(_output(settings).resolve(), root),
+        decides=tuple(file.relative_to(root).as_posix() for file in inside),
+    )
+
+
+def _output(settings: Settings) -> Path:
+    return Path(str(settings.artifact).replace("{target}", "*")) if settings.artifact else settings.output
+
+
+def _repository(project: Path) -> Path:
+    return next((folder for folder in (project, *project.parents) if (folder / ".git").exists()), project)
+
+
+def _own_lock(file: Path, project: Path) -> str | None:
+    made_from = load(file).table("tool", "manylambda").texts("sources")
+    return relative_path(file.resolve(), project) if made_from else None
+
+
+def _words(settings: Settings, attributes: tuple[str, ...]) -> tuple[str, ...]:
+    """Give as flags what the project's configuration does not say by itself."""
+    plain = config.load(settings.project, {}, {"targets": [str(target) for target in settings.targets]})
+    by_attribute = {field.attribute: field for field in FIELDS}
+    return tuple(
+        word
+        for attribute in attributes
+        if getattr(settings, attribute) != getattr(plain, attribute)
+        for word in _flag(by_attribute[attribute], getattr(settings, attribute), settings.project)
+    )
+
+
+def _flag(field: Field, value: object, project: Path) -> Iterator[str]:
+    values = value if isinstance(value, tuple) else (value,)
+    for one in values:
+        if field.shape is Shape.SWITCH:
+            yield from ([field.flag] if one else [])
+        elif isinstance(one, Path):
+            yield from (field.flag, _relative(one, project))
+        else:
+            yield from (field.flag, str(one))
+
+
+def _relative(path: Path, project: Path) -> str:
+    if str(path) == "-":
+        raise RequestError("a CI has no standard input to read requirements from", hint="write them to a file")
+    return relative_path(path.resolve(), project.resolve())
