@@ -40,14 +40,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test; those that ask the package index included."""
-    _install(session, "test")
+    _install(session, "test", "docs")
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(name="tests-offline")
 def tests_offline(session: nox.Session) -> None:
     """Run what needs no network."""
-    _install(session, "test")
+    _install(session, "test", "docs")
     session.run("pytest", *PARALLEL, "-m", "not network", *session.posargs)
 
 

@@ -29,6 +29,8 @@ with the same name in `[tool.manylambda]` and in an environment variable; a flag
 over the file. What a command's status says: [errors](errors.md).
 """
 
+_TITLES: Final = {"positional arguments": "arguments"}  # argparse's own word for them
+
 _SETTINGS: Final = {field.attribute: field for field in FIELDS}
 
 
@@ -68,7 +70,10 @@ def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _group(title: str | None, actions: Iterable[argparse.Action]) -> str:
-    return table([title or "options", ""], ([_name(action), _help(action)] for action in actions))
+    return table(
+        [_TITLES.get(title or "options", title or "options"), ""],
+        ([_name(action), _help(action)] for action in actions),
+    )
 
 
 def _is_shown(action: argparse.Action) -> bool:

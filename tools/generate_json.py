@@ -23,6 +23,9 @@ PAGE: Final = REFERENCE / "json.md"
 DATA: Final = Path(manylambda.__file__).parent / "data"
 EXAMPLES: Final = Path(__file__).parent / "examples"
 
+_FEW: Final = 3
+"""Words that a column has room for."""
+
 _INTRODUCTION: Final = """
 # JSON documents
 
@@ -68,9 +71,14 @@ def _rows(schema: Mapping[str, Any], whole: Mapping[str, Any], prefix: str) -> I
     required = schema.get("required", [])
     for key, described in schema.get("properties", {}).items():
         shape = _resolved(described, whole)
-        optional = "" if key in required else "only sometimes: "
+        parts = [
+            "" if key in required else "only sometimes",
+            described.get("description", shape.get("description", "")),
+        ]
+        if len(shape.get("enum", ())) > _FEW:
+            parts.append("one of " + ", ".join(f"`{value}`" for value in shape["enum"]))
         name = f"{prefix}{key}"
-        yield [f"`{name}`", _type(shape, whole), optional + described.get("description", shape.get("description", ""))]
+        yield [f"`{name}`", _type(shape, whole), ": ".join(filter(None, parts))]
         yield from _below(shape, whole, name)
 
 
@@ -95,11 +103,11 @@ def _type(shape: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_type(_resolved(option, whole), whole) for option in shape["anyOf"]))
     if "const" in shape:
         return f"`{json.dumps(shape['const'])}`"
-    if "enum" in shape:
+    if "enum" in shape and len(shape["enum"]) <= _FEW:
         return " or ".join(f"`{value}`" for value in shape["enum"])
     match shape.get("type"):
         case None:
-            return "any"
+            return "string" if "enum" in shape else "any"
         case "array":
             return f"list of {_type(_resolved(shape.get('items', {}), whole), whole)}s".replace("anys", "anything")
         case list() as types:

@@ -58,8 +58,9 @@ _FAMILIES: Final = (
         "`musl-linked` and `abi-tag-mismatch` that it breaks; its libraries and symbol versions are then not\n"
         "asked for, as it never gets that far.\n",
     ),
-    Family("Distributions", frozenset({"distributions"})),
-    Family("Package", frozenset({"package", "handler"})),
+    Family("Distributions", frozenset({"distributions", "records"})),
+    Family("Package", frozenset({"package", "handler", "making", "runtime"})),
+    Family("Container images", frozenset({"image"})),
 )
 
 
@@ -69,7 +70,7 @@ def document(registered: Sequence[Rule] = rules.ALL) -> str:
     for family in (*_FAMILIES, *_unnamed(registered)):
         members = [rule for rule in registered if _module(rule) in family.modules]
         if members:
-            parts += [f"# {family.title}\n", *([family.introduction] if family.introduction else [])]
+            parts += [f"## {family.title}\n", *([family.introduction] if family.introduction else [])]
             parts += [_section(pages.page(rule.name)) for rule in members]
     return "\n".join(parts)
 
@@ -80,7 +81,7 @@ def _overview(registered: Iterable[Rule]) -> str:
 
 
 def _section(page: Page) -> str:
-    return re.sub(r"\A#", "##", page.text)
+    return re.sub(r"\A#", "###", page.text)
 
 
 def _unnamed(registered: Iterable[Rule]) -> list[Family]:

@@ -35,8 +35,8 @@ def document() -> str:
     older = [target for target in all_targets() if target.runtime not in {one.runtime for one in targets}]
     runtimes = sorted((*older, *targets), key=lambda target: target.python)
     as_of = _lifecycle(runtimes[0])["as_of"]
-    parts = [head(__file__, "manylambda.target"), _INTRODUCTION, f"The state on {as_of}:\n\n"]
-    heads = ["runtime", "system", "glibc", "architectures", "state", "deprecated", "no new functions", "no updates"]
+    parts = [head(__file__, "manylambda.target"), _INTRODUCTION, f"The state on {as_of}. {_BOTH}\n\n"]
+    heads = ["runtime", "system", "glibc", "state", "deprecated", "no creating", "no updating"]
     parts.append(table(heads, map(_row, runtimes)))
     parts.append("\nA runtime that is only audited is one that no package is built for any more: ")
     parts.append(", ".join(f"`{one.runtime}`" for one in runtimes if not one.can_build) + ".\n")
@@ -48,6 +48,7 @@ def document() -> str:
     return "".join(parts)
 
 
+_BOTH: Final = "Each runtime is there for x86_64 and arm64, but for `python3.7`, which has no arm64."
 _SYMBOLS: Final = """\
 The highest symbol version that a native file may need. `everywhere` is what every copy of the runtime has and what
 packages are judged by; `now` is what a function that is created today has.
@@ -69,9 +70,8 @@ without notice.
 def _row(target: Target) -> list[str]:
     life = _lifecycle(target)
     ends = [str(life[key] or "") for key in ("deprecated", "block_create", "block_update")]
-    architectures = ", ".join(str(one.architecture) for one in _of_runtime(target))
     state = target.status if target.can_build else f"{target.status}, audited only"
-    return [f"`{target.runtime}`", _system(target), str(target.glibc), architectures, state, *ends]
+    return [f"`{target.runtime}`", _system(target), str(target.glibc), state, *ends]
 
 
 def _symbols(runtimes: Iterable[Target]) -> str:
