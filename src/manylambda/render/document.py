@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,6 +64,26 @@ def _package(artifact: Artifact) -> dict[str, Any]:
         ],
         "findings": [finding.to_json() for finding in artifact.report.findings],
         "ignored": [ignored.to_json() for ignored in artifact.report.ignored],
+    }
+
+
+def terraform(result: BuildResult) -> dict[str, str]:
+    """Return what Terraform's data source `external` takes of a build of one package: text only, one level deep.
+
+    The place is relative to the working folder, with slashes: then it is the same wherever the project lies.
+    """
+    (artifact,) = result.artifacts
+    assert artifact.path is not None
+    assert artifact.written is not None
+    try:
+        place = os.path.relpath(artifact.path)
+    except ValueError:  # Windows: on another drive
+        place = str(artifact.path)
+    return {
+        "filename": place.replace(os.sep, "/"),
+        "source_code_hash": str(artifact.written.code_sha256),
+        "sha256": artifact.written.sha256,
+        "target": str(artifact.target),
     }
 
 

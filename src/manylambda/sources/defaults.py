@@ -158,10 +158,7 @@ DEFAULTS: Final = (
             "/cdk.context.json",
             "/serverless.yml",
             "/serverless.yaml",
-            "/.terraform.lock.hcl",
             "/Makefile",
-            "/*.tf",
-            "/*.tf.json",
             "/pants.toml",
             "/BUILD.bazel",
             "/MODULE.bazel",
@@ -171,6 +168,7 @@ DEFAULTS: Final = (
         ),
         only_files=True,
     ),
+    Default("read by the build, not by the function", ("*.tf", "*.tf.json", ".terraform.lock.hcl"), only_files=True),
     Default("read by the build, not by the function", ("/wheels.lambda/",)),
 )
 

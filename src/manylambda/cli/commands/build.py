@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
     from manylambda.target import Target
 
-FORMATS: Final = ("text", "json", "markdown")
+FORMATS: Final = ("text", "json", "markdown", "terraform")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,8 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.render import document, text
 
     settings = settings_of(options)
+    if options.format == "terraform":
+        _check_for_terraform(settings)
     result = build(settings, progress=console)
     status = int(result.fails(settings.fail_on))
     if settings.audit and settings.ignore:
@@ -53,7 +55,23 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         from manylambda.render import trial
 
         parts += [trial.text(each, look(options)) for each in trials.values()]
-    return "\n\n".join(parts), status
+    shown = "\n\n".join(parts)
+    if options.format == "terraform":
+        if status == 0:
+            return as_json(document.terraform(result)), 0
+        console.error(f"the package is not fit for {settings.targets[0]}\n\n{shown}", None)  # Terraform shows stderr
+        return "{}", status
+    return shown, status
+
+
+def _check_for_terraform(settings: Settings) -> None:
+    from manylambda.errors import RequestError
+
+    if len(settings.targets) != 1 or settings.kind not in {"zip", "layer"}:
+        raise RequestError(
+            f"`--format terraform` tells of one zip, not of {len(settings.targets)} of `--kind {settings.kind}`",
+            hint="call it for each target, with `--kind zip` or `--kind layer`",
+        )
 
 
 def _trials(settings: Settings, result: BuildResult, console: Console) -> dict[Target, TrialResult]:
