@@ -23,6 +23,7 @@ def distribution(name: str, version: str = "1.0", *, compiled: bool = False, siz
         compiled=compiled,
         size=size,
         unzipped_size=3 * size,
+        languages=("C", "Rust") if compiled else None,
         is_fallback=False,
     )
 

@@ -120,7 +120,10 @@ class MisbehavingServer:
 
 def serve(handler: Handler, body: bytes) -> None:
     """Behave well: whole files, and parts of files."""
-    span = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    asked = handler.headers.get("Range", "")
+    if last := re.fullmatch(r"bytes=-(\d+)", asked):
+        asked = f"bytes={max(0, len(body) - int(last[1]))}-"
+    span = re.fullmatch(r"bytes=(\d+)-", asked)
     if span is None:
         handler.head(200, {"Content-Length": str(len(body)), "Accept-Ranges": "bytes"})
         handler.wfile.write(body)

@@ -36,6 +36,10 @@ class Index:
         """How long the bytes of a file take."""
         self.uploaded: dict[str, str] = {}
         """When files were uploaded, as far as the index tells."""
+        self.has_ranges = True
+        """Whether the end of a file is given alone to whoever asks for that."""
+        self.tails = 0
+        """How often it was."""
         self._requires: dict[str, str] = {}
         index = self
 
@@ -127,8 +131,14 @@ class Index:
             self._send(handler, None, "text/plain")
 
     def _send(self, handler: BaseHTTPRequestHandler, body: bytes | None, kind: str) -> None:
-        handler.send_response(200 if body is not None else 404)
+        last = re.fullmatch(r"bytes=-(\d+)", handler.headers.get("Range", ""))
+        is_part = self.has_ranges and last is not None and body is not None
+        handler.send_response(404 if body is None else 206 if is_part else 200)
         data = b"not here" if body is None else body
+        if is_part and last is not None:
+            size, data = len(data), data[-int(last[1]) :]
+            self.tails += 1
+            handler.send_header("Content-Range", f"bytes {size - len(data)}-{size - 1}/{size}")
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()

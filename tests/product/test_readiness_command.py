@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from product import schemas
 from product.sources import sdist
+from rules.packages import elf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,6 @@ def test_a_blocked_target_fails_the_command_only_where_the_project_has_it(
     run: Run, index: Index, project: Path
 ) -> None:
     compiled(index, "alpha", "1.0", 12)
-    matrix(run, project, requirements="alpha")
     matrix(run, project, "-t", NOW, requirements="alpha")
     matrix(run, project, "-t", NOW, "-t", "python3.13-arm64", requirements="alpha", status=3)
     compiled(index, "nowhere", "1.0", 8)
@@ -187,14 +187,6 @@ def test_unzipped_sizes_are_those_of_wheels_that_were_fetched(run: Run, index: I
     assert second["is_measured"]
 
 
-def test_a_package_over_the_limit_is_flagged(run: Run, index: Index, project: Path) -> None:
-    index.wheel("large", files={"large.bin": b"\0" * (251 << 20)})
-    run("build", project, "-t", NOW, "-r", "-", "--no-audit", stdin="large")
-    assert matrix(run, project, requirements="large")[NOW]["too_large"]
-    text = run("plan", project, "--all-targets", "-r", "-", stdin="large").stdout
-    assert re.search(r"^python3\.12-x86_64 +ready +1 +0 +0\.\d MiB +251\.0 MiB ! +0 +from", text, re.MULTILINE)
-
-
 def test_one_source_distribution_that_cannot_be_built_does_not_stop_the_others(
     run: Run, index: Index, project: Path
 ) -> None:
@@ -214,3 +206,51 @@ def test_one_source_distribution_that_cannot_be_built_does_not_stop_the_others(
 def test_a_page_is_for_the_matrix(run: Run, project: Path) -> None:
     ran = run("plan", project, "-t", NOW, "--format", "html", status=2)
     assert ran.stderr == "error: `--format html` is for the matrix\n\nhint: add `--all-targets`\n"
+
+
+def test_inspecting_tells_unzipped_sizes_and_languages_and_fetches_one_wheel_of_a_release(
+    run: Run, index: Index, project: Path
+) -> None:
+    for python in (12, 13):
+        for machine in ("x86_64", "aarch64"):
+            module = f"native/_x.cpython-3{python}-{machine}-linux-gnu.so"
+            index.wheel(
+                "native", "1.0", {module: elf("plain.so"), "native/__init__.py": "x" * 1_000_000},
+                tags=[f"cp3{python}-cp3{python}-manylinux_2_17_{machine}"],
+            )  # fmt: skip
+    index.wheel("pure", files={"pure.py": "x" * 2_000_000})
+    rows = matrix(run, project, "--inspect", requirements="native\npure\n")
+    ready = {target: row for target, row in rows.items() if row["state"] == "ready"}
+    assert len(ready) == 4
+    for row in ready.values():
+        assert row["is_measured"]
+        assert 3_000_000 < row["unzipped_size"] < 3_100_000
+        assert [one["languages"] for one in row["distributions"]] == [["C"], None]
+    assert index.tails == 5
+    assert sum(count for path, count in index.requests.items() if path.endswith(".whl")) == 5 + 1
+    again = matrix(run, project, requirements="native\npure\n")  # all of it is known now
+    for target, row in again.items():  # of a wheel that was inspected, RECORD does not count
+        assert rows[target]["unzipped_size"] - 1000 < row["unzipped_size"] <= rows[target]["unzipped_size"]
+    assert again[NOW]["distributions"][0]["languages"] == ["C"]
+    assert index.tails == 5
+
+
+def test_an_index_that_gives_no_parts_leaves_sizes_unknown(run: Run, index: Index, project: Path) -> None:
+    index.has_ranges = False
+    index.wheel("pure", files={"pure.py": "x" * 2_000_000})
+    row = matrix(run, project, "--inspect", requirements="pure")[NOW]
+    assert (row["unzipped_size"], row["is_measured"]) == (0, False)
+
+
+def test_a_plan_tells_languages_too(run: Run, index: Index, project: Path) -> None:
+    index.wheel(
+        "native", "1.0", {"native/_x.cpython-312-x86_64-linux-gnu.so": elf("cxx_as_c.so")},
+        tags=["cp312-cp312-manylinux_2_17_x86_64"],
+    )  # fmt: skip
+    document = run("plan", project, "-t", NOW, "--inspect", "--format", "json", "-r", "-", stdin="native").json
+    schemas.check("plan", document)
+    (one,) = document["targets"][0]["distributions"]
+    assert one["languages"] == ["C++"]
+    assert one["unzipped_size"] > len(elf("cxx_as_c.so"))
+    text = run("plan", project, "-t", NOW, "-r", "-", stdin="native").stdout
+    assert "native        1.0      C++   0.0" in text

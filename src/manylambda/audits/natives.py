@@ -65,6 +65,23 @@ def native_facts(entries: Iterable[Entry]) -> dict[str, NativeFile]:
     return dict(sorted(found.items()))
 
 
+def native_contents(entries: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the bytes of every ELF file among `entries`, one at a time; damaged ones are left out."""
+    import zlib
+
+    for entry in [entry for entry, head in _heads(entries) if sniff(head) == "elf"]:
+        if entry.content.size > _MAX_NATIVE:
+            continue
+        try:
+            with _opened(entry.content) as stream:
+                data = stream.read()
+        except (zlib.error, UnsafeArchive):
+            continue
+        except OSError as error:
+            raise _unreadable(entry, error) from error
+        yield entry.path, data
+
+
 def _open_symbols(natives: Mapping[str, NativeFile], tables: Mapping[str, SymbolTable]) -> dict[str, str]:
     """Return the open symbols of each file that has some; see `ElfFile.open_symbols`.
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
+    from manylambda.fetch.client import HttpSettings
+    from manylambda.fetch.credentials import Credentials
     from manylambda.fetch.download import Download
     from manylambda.locks.index import IndexFile
     from manylambda.locks.model import ResolveOptions, SdistMetadata, Selection, Source
@@ -258,22 +260,29 @@ def fetch(
 
     `verify` hashes what is in the cache, too.
     """
+    from manylambda.fetch.download import fetch_all
+
+    credentials, http_settings = http(source, settings)
+    return fetch_all(
+        downloads,
+        cache=cache,
+        credentials=credentials,
+        offline=settings.offline,
+        progress=progress,
+        verify=verify,
+        settings=http_settings,
+    )
+
+
+def http(source: Source, settings: Settings) -> tuple[Credentials, HttpSettings]:
+    """Give the logins, certificates and trusted hosts of the indexes the source draws on."""
     from manylambda.fetch.client import HttpSettings
     from manylambda.fetch.credentials import Credentials
-    from manylambda.fetch.download import fetch_all
     from manylambda.locks.readers import index_addresses
 
     environment = {**os.environ, **index_settings(source, settings).uv_environment()}
     addresses = index_addresses(source, settings.resolve_options(os.environ))
-    return fetch_all(
-        downloads,
-        cache=cache,
-        credentials=Credentials.from_settings(environment, addresses),
-        offline=settings.offline,
-        progress=progress,
-        verify=verify,
-        settings=HttpSettings.from_environment(environment),
-    )
+    return Credentials.from_settings(environment, addresses), HttpSettings.from_environment(environment)
 
 
 def _shown(file: Path, project: Path) -> str:

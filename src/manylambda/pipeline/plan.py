@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from manylambda.errors import NoCompatibleWheel
 from manylambda.locks.compatibility import is_compiled
 from manylambda.locks.explain import better_wheel, pure_fallback, refusals
-from manylambda.pipeline import dependencies
+from manylambda.pipeline import dependencies, inspection
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class PlannedDistribution:
     """Why this file."""
     refused: tuple[Refusal, ...]
     """Nearer files, and why they were not taken."""
+    unzipped_size: int | None = None
+    """Bytes of the wheel's files; None where that is not known (`inspection`)."""
+    languages: tuple[str, ...] | None = None
+    """Of its binaries; None where no wheel of the release was read, empty where they do not show."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,18 +66,23 @@ class Plans:
         return next((plan.error.exit_status for plan in self.targets if plan.error is not None), 0)
 
 
-def plan(settings: Settings, *, progress: Progress = SILENT) -> Plans:
-    """Plan what `build` would ship; a target that cannot be resolved does not hide the others."""
+def plan(settings: Settings, *, inspect: bool = False, progress: Progress = SILENT) -> Plans:
+    """Plan what `build` would ship; a target that cannot be resolved does not hide the others.
+
+    `inspect` asks for what file names do not tell: unzipped sizes, and the languages of binaries.
+    """
     source = dependencies.find_source(settings, progress)
     chosen = dependencies.outcomes(source, settings.targets, settings, progress, alike=True)
-    names = {pin.name for one in chosen.values() if not isinstance(one, tuple) for pin in one.pins}
+    selections = [one for one in chosen.values() if not isinstance(one, tuple)]
+    names = {pin.name for one in selections for pin in one.pins}
     files = dependencies.files_of_index(source, settings, names, progress)
+    known = inspection.inspect(selections, source, settings, progress, fetch=inspect)
     obstacle = _obstacle(source, settings)
 
     def planned(target: Target) -> TargetPlan:
         outcome = chosen[target]
         if not isinstance(outcome, tuple):
-            return _target_plan(outcome, files, settings, obstacle)
+            return _target_plan(outcome, files, settings, obstacle, known)
         error = outcome[0]
         if isinstance(error, NoCompatibleWheel):
             error = dependencies.described(error, source, settings, progress)
@@ -92,9 +101,20 @@ def _obstacle(source: Source, settings: Settings) -> str:
 
 
 def _target_plan(
-    selection: Selection, files: Mapping[str, Sequence[IndexFile]], settings: Settings, obstacle: str
+    selection: Selection,
+    files: Mapping[str, Sequence[IndexFile]],
+    settings: Settings,
+    obstacle: str,
+    known: inspection.Inspection,
 ) -> TargetPlan:
-    pinned = [_planned(pin, selection.target, files.get(pin.name, ()), settings, obstacle) for pin in selection.pins]
+    pinned = [
+        replace(
+            _planned(pin, selection.target, files.get(pin.name, ()), settings, obstacle),
+            unzipped_size=known.sizes.get(pin.wheel.filename),
+            languages=known.languages_of(pin),
+        )
+        for pin in selection.pins
+    ]
     local = [
         _unlisted(
             package.name,

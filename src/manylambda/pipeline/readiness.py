@@ -11,10 +11,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from manylambda.errors import ResolutionError
-from manylambda.fetch.cache import Cache
 from manylambda.locks import explain
 from manylambda.locks.compatibility import is_compiled
-from manylambda.pipeline import dependencies
+from manylambda.pipeline import dependencies, inspection
 from manylambda.progress import SILENT
 from manylambda.target import all_targets
 
@@ -53,7 +52,9 @@ class ReadyDistribution:
     size: int | None
     """Bytes of the wheel; None where neither lock nor index tells."""
     unzipped_size: int | None
-    """Bytes of its files; None until the wheel was fetched once, by whichever command."""
+    """Bytes of its files; None where that is not known (`inspection`)."""
+    languages: tuple[str, ...] | None
+    """Of its binaries; None where no wheel of the release was read, empty where they do not show."""
     is_fallback: bool
     """Whether it is pure although the same release is compiled for other targets."""
 
@@ -103,7 +104,7 @@ class TargetReadiness:
 
     @property
     def unzipped_size(self) -> int:
-        """Bytes of the files of all wheels that were fetched before."""
+        """Bytes of the files of all wheels of which that is known."""
         return sum(one.unzipped_size or 0 for one in self.distributions)
 
     @property
@@ -143,9 +144,10 @@ class Readiness:
         return _EXIT_UNRESOLVED if State.BLOCKED in asked else 0
 
 
-def readiness(settings: Settings, *, progress: Progress = SILENT) -> Readiness:
+def readiness(settings: Settings, *, inspect: bool = False, progress: Progress = SILENT) -> Readiness:
     """Plan the project for every target that packages can be built for, and for those that `settings` name.
 
+    `inspect` asks for what file names do not tell: unzipped sizes, and the languages of binaries.
     Raises what is wrong for all of them: RequestError and FetchError.
     """
     source = dependencies.find_source(settings, progress)
@@ -163,7 +165,7 @@ def readiness(settings: Settings, *, progress: Progress = SILENT) -> Readiness:
     if source.kind.is_locked:
         names |= _blocking(chosen.values())
     files = dependencies.files_of_index(source, settings, names, progress)
-    cache = Cache.default()
+    known = inspection.inspect(selections.values(), source, settings, progress, fetch=inspect)
     rows: list[TargetReadiness] = []
     for target in targets:
         found = _obstacles(chosen[target], target, files if source.kind.is_locked else None)
@@ -172,7 +174,7 @@ def readiness(settings: Settings, *, progress: Progress = SILENT) -> Readiness:
             TargetReadiness(
                 target=target,
                 state=_state(chosen[target], resolved),
-                distributions=_distributions(selections[target], cache) if target in selections else (),
+                distributions=_distributions(selections[target], known) if target in selections else (),
                 obstacles=_obstacles(resolved, target, None) if resolved is not None else found,
                 lock_obstacles=found if source.kind.is_locked else (),
             )
@@ -216,9 +218,7 @@ def _reference(named: Sequence[Target], selections: Collection[Target]) -> Targe
     return ranked[-1] if ranked else None
 
 
-def _distributions(selection: Selection, cache: Cache) -> tuple[ReadyDistribution, ...]:
-    from manylambda.wheels.wheelhouse import known_unzipped_size
-
+def _distributions(selection: Selection, known: inspection.Inspection) -> tuple[ReadyDistribution, ...]:
     pinned = [
         ReadyDistribution(
             name=pin.name,
@@ -226,7 +226,8 @@ def _distributions(selection: Selection, cache: Cache) -> tuple[ReadyDistributio
             file=pin.wheel.filename,
             compiled=is_compiled(pin.wheel.filename),
             size=pin.wheel.size,
-            unzipped_size=known_unzipped_size(pin.wheel, cache),
+            unzipped_size=known.sizes.get(pin.wheel.filename),
+            languages=known.languages_of(pin),
             is_fallback=bool(pin.compiled_for),
         )
         for pin in selection.pins
@@ -241,6 +242,7 @@ def _distributions(selection: Selection, cache: Cache) -> tuple[ReadyDistributio
             compiled=False,
             size=None,
             unzipped_size=None,
+            languages=None,
             is_fallback=False,
         )
         for name, version, file in built

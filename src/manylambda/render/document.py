@@ -150,6 +150,8 @@ def plan(plans: Plans) -> dict[str, Any]:
                         "file": planned.file,
                         "compiled": planned.compiled,
                         "size": planned.size,
+                        "unzipped_size": planned.unzipped_size,
+                        "languages": list(planned.languages) if planned.languages is not None else None,
                         "reason": planned.reason,
                         "refused": [
                             {"file": refusal.filename, "reason": refusal.reason.word, "message": refusal.sentence}

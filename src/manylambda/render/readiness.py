@@ -11,7 +11,8 @@ from manylambda.render.table import columns, mebibytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
-    from manylambda.pipeline.readiness import Change, Obstacle, Readiness, TargetReadiness
+    from manylambda.pipeline.plan import PlannedDistribution
+    from manylambda.pipeline.readiness import Change, Obstacle, Readiness, ReadyDistribution, TargetReadiness
     from manylambda.target import Target
 
 WORDS: Final = {State.READY: "ready", State.RELOCK: "lock again", State.BLOCKED: "blocked"}
@@ -75,12 +76,12 @@ def _table(matrix: Readiness, look: Look) -> str:
     first, *lines = columns(header, rows, right=frozenset({2, 3, 4, 5, 6})).split("\n")
     for number, row in enumerate(matrix.targets):
         lines[number] = lines[number].replace(verdict(row), look.painted(verdict(row), _COLORS[row.state]), 1)
-    notes = ["* the project has it now"] if matrix.named else []
+    notes = ["* in use now"] if matrix.named else []
     if any(not row.is_measured for row in matrix.targets):
-        notes.append("unzipped: + where some wheels, ? where none was ever fetched")
+        notes.append("? unknown, + in part: `--inspect` asks for sizes")
     if too_large := next((row for row in matrix.targets if row.is_too_large), None):
         notes.append(f"! over the limit of {mebibytes(too_large.target.limits['unzipped_bytes'])}")
-    return "\n".join([first, *lines, *(["; ".join(notes)] if notes else [])])
+    return "\n".join([first, *lines, *notes])
 
 
 def verdict(row: TargetReadiness) -> str:
@@ -95,6 +96,13 @@ def unzipped(row: TargetReadiness) -> str:
     if not row.unzipped_size:
         return "?" if row.distributions else mebibytes(0)
     return mebibytes(row.unzipped_size) + ("" if row.is_measured else " +")
+
+
+def kind(one: PlannedDistribution | ReadyDistribution) -> str:
+    """Return `pure`, `compiled`, or what it is compiled from where that is known."""
+    if not one.compiled:
+        return "pure"
+    return ", ".join(one.languages) if one.languages else "compiled"
 
 
 def lifecycle(target: Target) -> str:
@@ -166,8 +174,8 @@ def _versions(matrix: Readiness) -> str:
     """Return distributions by targets; targets with the same versions share a column, and no table is too wide."""
     sets = grouped(matrix, lambda row: tuple((one.name, one.version or "folder") for one in row.distributions))
     names = sorted({name for pairs in sets for name, _ in pairs})
-    compiled = {one.name for row in matrix.targets for one in row.distributions if one.compiled}
-    shown = [f"{name}{' (compiled)' if name in compiled else ''}" for name in names]
+    kinds = {one.name: kind(one) for row in matrix.targets for one in row.distributions if one.compiled}
+    shown = [f"{name} ({kinds[name]})" if name in kinds else name for name in names]
     first = max(map(len, shown), default=0)
     tables: list[list[tuple[str, list[str]]]] = []
     used = _WIDTH
@@ -228,6 +236,7 @@ def _row(row: TargetReadiness) -> dict[str, Any]:
                 "pure_fallback": one.is_fallback,
                 "size": one.size,
                 "unzipped_size": one.unzipped_size,
+                "languages": list(one.languages) if one.languages is not None else None,
             }
             for one in row.distributions
         ],

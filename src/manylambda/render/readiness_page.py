@@ -247,7 +247,8 @@ def _versions(matrix: Readiness) -> tuple[str, str, str]:
 
 
 def _kind(columns: Iterable[tuple[str, Mapping[str, ReadyDistribution]]], name: str) -> str:
-    return "compiled" if any(name in found and found[name].compiled for _, found in columns) else "pure"
+    kinds = [readiness.kind(found[name]) for _, found in columns if name in found]
+    return plain(next((kind for kind in kinds if kind != "pure"), "pure"))
 
 
 def _version(one: ReadyDistribution | None, reference: str | None) -> str:
@@ -302,7 +303,7 @@ def _table(row: TargetReadiness) -> str:
 
 def _told_kind(one: ReadyDistribution) -> str:
     if one.compiled:
-        return "compiled"
+        return plain(readiness.kind(one))
     return "pure, compiled for other targets" if one.is_fallback else "pure"
 
 

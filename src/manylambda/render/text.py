@@ -142,6 +142,8 @@ def plan(plans: Plans, *, verbose: bool) -> str:
 
 
 def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
+    from manylambda.render.readiness import kind
+
     if one.error is not None:
         hint = f"\n  hint: {one.error.hint}" if one.error.hint else ""
         return f"{one.target}: {one.error.message}{hint}"
@@ -149,7 +151,7 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
         (
             planned.name,
             planned.version,
-            "compiled" if planned.compiled else "pure",
+            kind(planned),
             megabytes(planned.size) if planned.size is not None else "?",
             planned.file,
         )

@@ -23,6 +23,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show how far the project is for every runtime and architecture, and what keeps it from there",
     )
+    parser.add_argument(
+        "--inspect",
+        action="store_true",
+        help="ask for what file names do not tell: unzipped sizes, and the languages of compiled distributions",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
@@ -36,7 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.plan import plan
     from manylambda.render import document, text
 
-    plans = plan(settings_of(options), progress=console)
+    plans = plan(settings_of(options), inspect=options.inspect, progress=console)
     if options.format == "json":
         return as_json(document.plan(plans)), plans.exit_status
     return text.plan(plans, verbose=options.verbose), plans.exit_status
@@ -46,7 +51,7 @@ def _matrix(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.readiness import readiness
     from manylambda.render import readiness as render
 
-    matrix = readiness(settings_of(options, needs_target=False), progress=console)
+    matrix = readiness(settings_of(options, needs_target=False), inspect=options.inspect, progress=console)
     match options.format:
         case "json":
             return as_json(render.document(matrix)), matrix.exit_status
