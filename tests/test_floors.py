@@ -56,6 +56,7 @@ HOMES: Final = {
     "truststore": {"fetch", "image"},
     "rich": {"render", "cli"},
     "argparse": {"cli"},
+    "shtab": {"cli"},
     "deflate": {"archive", "image"},
     "filelock": {"fetch", "wheels", "sdists", "image"},
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins

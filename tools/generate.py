@@ -11,6 +11,7 @@ import generate_command_line
 import generate_configuration
 import generate_errors
 import generate_json
+import generate_manual
 import generate_rules
 import generate_targets
 import generated
@@ -23,6 +24,7 @@ if __name__ == "__main__":
             generate_command_line.wanted,
             generate_errors.wanted,
             generate_json.wanted,
+            generate_manual.wanted,
             generate_targets.wanted,
             generate_api.wanted,
         )

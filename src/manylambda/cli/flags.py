@@ -40,6 +40,27 @@ _METAVARS: Final = {
     "files_exclude": "GLOB",
     "files_executable": "GLOB",
 }
+_BRIEF: Final = {
+    "targets": "runtime and architecture: python3.13-arm64",
+    "kind": "what is made (zip)",
+    "output": "the folder packages are written to (dist)",
+    "lock_output": "the file that is written (pylock.toml)",
+    "requirements": "requirements instead of the project's own",
+    "lock": "the lock to honour",
+    "extras": "an extra of the project to ship too",
+    "groups": "a dependency group to ship too",
+    "exclude": "a distribution to leave out",
+    "exclude_provided": "leave out what the runtime has: boto3",
+    "layers": "a layer that the function is used with",
+    "allow_sdist": "what may be built from source; all for any",
+    "handler": "what Lambda will call",
+    "audit": "write even what will not load",
+    "ignore": "findings that do not count",
+    "trial": "import every module of what was written",
+    "offline": "use only what is in the cache",
+    "image_output": "oci:DIR, docker:FILE or registry:REF",
+}
+"""In a few words; a setting that has none here is one that few need."""
 COMPILING: Final = frozenset(
     {
         "sdist_engine", "sdist_image", "sysroot", "build_constraints", "config_settings", "build_environment",
@@ -49,6 +70,22 @@ COMPILING: Final = frozenset(
 RESOLVING: Final = frozenset(
     {"targets", "requirements", "lock", "extras", "groups", "allow_sdist", "allow_linux_wheels", "offline", *COMPILING}
 )
+
+
+_GROUPS: Final = {
+    "what goes in": (
+        "requirements", "lock", "extras", "groups", "exclude", "exclude_provided", "allow_sdist",
+    ),
+    "where it goes": ("output", "image_output", "artifact", "lock_output", "name"),
+    "checks": ("handler", "layers", "audit", "fail_on", "ignore", "trial"),
+    "source distributions": tuple(sorted(COMPILING)),
+    "container images": (
+        "image_base", "image_environment", "image_labels", "split_layers", "image_manifest",
+    ),
+    "files of the project": ("files_sources", "files_include", "files_exclude", "files_executable"),
+    "rarely needed": ("layer_layout", "scripts", "package", "engine", "allow_linux_wheels", "jobs"),
+}  # fmt: skip
+_GROUP_OF: Final = {attribute: title for title, attributes in _GROUPS.items() for attribute in attributes}
 
 
 def settings_of(
@@ -78,12 +115,24 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--no-config", action="store_true", help="read no configuration: only the flags count")
 
 
+def summary_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command tell its results in a second place, for a CI that shows them."""
+    from manylambda.cli.arguments import Told
+
+    told = "append the results as Markdown to FILE, such as $GITHUB_STEP_SUMMARY"
+    parser.add_argument("--summary", metavar="FILE", help=Told(told, None))
+
+
 def project_options(
-    parser: argparse.ArgumentParser, *, only: Collection[str] | None = None, without: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    rare: Collection[str] = (),
 ) -> None:
     """Give a command its project and the settings as flags."""
     parser.add_argument("project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (.)")
-    field_options(parser, only=only, without=without)
+    field_options(parser, only=only, without=without, rare=rare)
 
 
 def field_options(
@@ -92,13 +141,22 @@ def field_options(
     only: Collection[str] | None = None,
     without: Collection[str] = (),
     told: Mapping[str, str] | None = None,
+    rare: Collection[str] = (),
 ) -> None:
-    """Give a command the settings as flags; those that are not used stay out of the parsed options."""
+    """Give a command the settings as flags; those that are not used stay out of the parsed options.
+
+    `told` says what some do for this command, `rare` names those that its brief help has no room for.
+    """
     import argparse
 
+    from manylambda.cli.arguments import Told
     from manylambda.config import FIELDS, Shape
 
-    for field in FIELDS:
+    titles = list(_GROUPS)
+    groups: dict[str | None, argparse._ActionsContainer] = {None: parser}
+    for field in sorted(
+        FIELDS, key=lambda one: titles.index(_GROUP_OF[one.attribute]) if one.attribute in _GROUP_OF else -1
+    ):
         if field.attribute in without or (only is not None and field.attribute not in only):
             continue
         flags = [_SHORT[field.attribute], field.flag] if field.attribute in _SHORT else [field.flag]
@@ -117,5 +175,10 @@ def field_options(
         summary = field.summary[0].lower() + field.summary[1:]
         if field.flag == "--no-audit":
             summary = "write the package even if it will not load"
-        summary = (told or {}).get(field.attribute, summary)
-        parser.add_argument(*flags, dest=field.attribute, default=argparse.SUPPRESS, help=summary, **more)
+        summary = (told or {}).get(field.attribute) or Told(
+            summary, None if field.attribute in rare else _BRIEF.get(field.attribute)
+        )
+        title = _GROUP_OF.get(field.attribute)
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups[title].add_argument(*flags, dest=field.attribute, default=argparse.SUPPRESS, help=summary, **more)

@@ -64,13 +64,6 @@ def print_result(output: str) -> None:
         raise PackagingError(f"the results cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
-def summary_option(parser: argparse.ArgumentParser) -> None:
-    """Let a command tell its results in a second place, for a CI that shows them."""
-    parser.add_argument(
-        "--summary", metavar="FILE", help="append the results as Markdown to FILE, such as $GITHUB_STEP_SUMMARY"
-    )
-
-
 def append_summary(options: argparse.Namespace, summary: str) -> None:
     """Append Markdown to the file that `--summary` names, if it does; raise PackagingError where that cannot be."""
     if not options.summary:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from manylambda.cli.flags import configuration_options, field_options
-from manylambda.cli.output import append_summary, as_json, look, print_utf8, summary_option, tell_stale
+from manylambda.cli.flags import configuration_options, field_options, summary_option
+from manylambda.cli.output import append_summary, as_json, look, print_utf8, tell_stale
 
 if TYPE_CHECKING:
     import argparse
@@ -18,14 +18,24 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json", "sarif", "html", "markdown")
+EXAMPLES: Final = (
+    ("manylambda audit dist/api-python3.13-arm64.zip -t python3.13-arm64", ""),
+    ("manylambda audit requirements.txt -t python3.13-arm64", "what a lock would give"),
+    ("manylambda audit api.zip -t python3.13-arm64 --format html > report.html", ""),
+)
 
 _FLAGS: Final = frozenset({"targets", "layers", "handler", "fail_on", "ignore", "offline"})
+
+_TOLD: Final = {
+    "targets": "where it will run: python3.13-arm64",
+    "fail_on": "the severity that ends in status 1 (error)",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
-    field_options(parser, only=_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
+    field_options(parser, only=_FLAGS, told=_TOLD)
     configuration_options(parser)
     summary_option(parser)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from manylambda.cli.flags import project_options, settings_of
-from manylambda.cli.output import EXIT_TRIAL, append_summary, as_json, look, print_utf8, summary_option, tell_stale
+from manylambda.cli.flags import project_options, settings_of, summary_option
+from manylambda.cli.output import EXIT_TRIAL, append_summary, as_json, look, print_utf8, tell_stale
 
 if TYPE_CHECKING:
     import argparse
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 FORMATS: Final = ("text", "json", "markdown", "terraform")
+EXAMPLES: Final = (
+    ("manylambda build -t python3.13-arm64", ""),
+    ("manylambda build -t python3.13-arm64 --kind layer -o layers", ""),
+    ("manylambda build api -t python3.13-arm64 -t python3.12-x86_64 --trial", ""),
+    ("manylambda build -t python3.13-arm64 --kind image", ""),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda cache", "what it holds"),
+    ("manylambda cache prune --dry-run", "what was not used for 30 days"),
+    ("manylambda cache prune --older-than 2w", ""),
+)
 
 _MONTH: Final = "30d"
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda doctor", "this machine, and the project here"),
+    ("manylambda doctor api --format json", ""),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda explain glibc-too-new", "a rule's page"),
+    ("manylambda explain error.log", "what an error means"),
+    ("manylambda explain - --package api.zip -t python3.13-arm64", ""),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +10,16 @@ from manylambda.cli.flags import RESOLVING, project_options, settings_of
 from manylambda.cli.output import as_json
 
 if TYPE_CHECKING:
+    import argparse
+
     from manylambda.pipeline.recipes.model import Recipe
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda init docker -t python3.13-arm64", ""),
+    ("manylambda init docker -o docker --force", ""),
+)
 
 RECIPES: Final = {
     "docker": "a Dockerfile that installs what the lock gives a target",
@@ -37,11 +43,13 @@ _FLAGS: Final = frozenset(
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     width = max(map(len, RECIPES))
-    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in RECIPES.items())
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    listed = "\n".join(
+        textwrap.fill(f"  {name:<{width}}  {what}", 80, subsequent_indent=" " * (width + 4))
+        for name, what in RECIPES.items()
+    )
     parser.epilog = f"recipes:\n{listed}"
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help="what is written, see below")
-    project_options(parser, only=_FLAGS)
+    project_options(parser, only=_FLAGS, rare=_FLAGS - {"targets", "handler"})
     parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
     parser.add_argument("--edit", action="store_true", help="change what has to be changed in the tool's own files")

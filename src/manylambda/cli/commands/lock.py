@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda lock -t python3.13-arm64 -t python3.12-x86_64", ""),
+    ("manylambda lock -t python3.13-arm64 --upgrade", "the newest versions"),
+    ("manylambda lock -t python3.13-arm64 --check", "status 1 when it would change"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json", "html")
+EXAMPLES: Final = (
+    ("manylambda plan -t python3.13-arm64", ""),
+    ("manylambda plan -t python3.11-x86_64 -v", "with all that was refused"),
+    ("manylambda plan --all-targets", "what keeps it from each runtime"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

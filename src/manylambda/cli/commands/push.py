@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda push dist/api 111122223333.dkr.ecr.eu-west-1.amazonaws.com/api:1", ""),
+    ("manylambda push image.tar localhost:5000/api:1 -t python3.13-arm64", ""),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

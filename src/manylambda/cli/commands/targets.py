@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda targets", "all of them"),
+    ("manylambda targets python3.13-arm64", "what one runtime has"),
+    ("manylambda targets --format json", ""),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json", "html")
+EXAMPLES: Final = (
+    ("manylambda trial dist/api-python3.13-arm64.zip -t python3.13-arm64", ""),
+    ("manylambda trial api.zip -t python3.13-arm64 --handler app.run --event '{}'", ""),
+)
 
 _FLAGS: Final = frozenset({"targets", "layers", "handler", "offline"})
 
@@ -22,7 +26,7 @@ _FLAGS: Final = frozenset({"targets", "layers", "handler", "offline"})
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
     parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
-    field_options(parser, only=_FLAGS, told={"targets": "where it will run, such as python3.13-arm64"})
+    field_options(parser, only=_FLAGS, told={"targets": "where it will run: python3.13-arm64"})
     add = parser.add_argument
     add(
         "--engine",

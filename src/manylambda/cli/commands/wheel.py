@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
+EXAMPLES: Final = (
+    ("manylambda wheel numpy -t python3.13-arm64", "the one of the index"),
+    ("manylambda wheel psutil==7.2.2 -t python3.13-arm64 --from-source", ""),
+)
 
 _FLAGS: Final = frozenset(
     {"targets", "output", "audit", "fail_on", "ignore", "allow_linux_wheels", "offline", *COMPILING}
