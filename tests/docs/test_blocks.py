@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from docs import blocks, running
 from docs.blocks import NOT_RUN, ROOT, WronglyWrittenError
 from docs.given import GIVEN
 from docs.running import BlockFailedError
+from manylambda import ManylambdaError, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +30,16 @@ def of(page: str) -> list[Block]:
     return blocks.read((ROOT / page).read_text(encoding="utf-8"), page)
 
 
-def with_commands() -> list[str]:
-    return [page for page in PAGES if any(not one.not_run for block in of(page) for one in block.commands)]
+# What these pages show asks nobody.
+OFFLINE = {"docs/concepts/index.md", "docs/reference/errors.md", "docs/reference/json.md"}
+
+
+def with_commands() -> list[Any]:
+    found = [page for page in PAGES if any(not one.not_run for block in of(page) for one in block.commands)]
+    return [pytest.param(page, marks=() if page in OFFLINE else pytest.mark.network) for page in found]
 
 
 @needs_bash
-@pytest.mark.network
 @pytest.mark.parametrize("page", with_commands())
 def test_the_blocks_of(page: str, tmp_path: Path, shared_cache: Path) -> None:
     folder = tmp_path / "clone"
@@ -47,6 +53,30 @@ def test_most_is_run_and_what_is_given_is_known() -> None:
     assert {name for block in found for name in block.given} <= set(GIVEN), running.ADVICE
     commands = [command for block in found for command in block.commands]
     assert len([one for one in commands if one.not_run]) <= len(commands) / 3
+
+
+def settings() -> list[tuple[str, str]]:
+    """Give each block of TOML that has settings of ours, and where it stands."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for block in re.finditer(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            if "[tool.manylambda" in block[1]:
+                found.append((f"{page}:{text.count(chr(10), 0, block.start()) + 1}", block[1]))
+    return found
+
+
+@pytest.mark.skipif(not HAS_PAGES, reason="the pages are not part of the sdist")
+def test_all_settings_that_are_shown_are_accepted(tmp_path: Path) -> None:
+    assert len(settings()) > 40
+    for number, (place, text) in enumerate(settings()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+        try:
+            load_settings(folder, targets=["python3.13-arm64"])
+        except ManylambdaError as error:
+            pytest.fail(f"{place}: {error.message}")
 
 
 PAGE = """
