@@ -105,12 +105,23 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Make the source distribution and the wheel, and try the wheel in an environment of its own."""
-    session.install("build[uv]")
+    """Make the source distribution and the wheel twice, the same, and try the wheel; `-- --into dist` keeps them."""
+    session.install("hatchling")
     folder = Path(session.create_tmp())
-    for old in folder.glob("*.whl"):
+    for old in folder.glob("manylambda-*"):
         old.unlink()
-    session.run("python", "-m", "build", "--installer", "uv", "--outdir", str(folder))
-    (wheel,) = folder.glob("*.whl")
+    session.run("python", "tools/build_release.py", *(session.posargs or ("--into", str(folder))))
+    (wheel,) = (Path(session.posargs[-1]) if session.posargs else folder).glob("*.whl")
     session.install("--force-reinstall", str(wheel))
     session.run("manylambda", "--version")
+
+
+@nox.session(name="single-file")
+def single_file(session: nox.Session) -> None:
+    """Make the tool one file for this machine, and try it; `-- --into dist linux-arm64` makes others."""
+    session.install("hatchling", "shiv", "uv")
+    words = session.posargs or ("--into", session.create_tmp())
+    made = session.run("python", "tools/single_file.py", *words, silent=True)
+    session.log(made)
+    if not session.posargs:
+        session.run("python", str(made).split()[-1], "--version")

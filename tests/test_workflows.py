@@ -59,11 +59,12 @@ def test_our_workflows_are_valid_and_nothing_is_found_in_them() -> None:
     pipelines.secure(*workflows)
 
 
-def test_a_release_may_publish_and_no_other_job_may_do_anything() -> None:
+def test_each_job_of_a_release_may_do_one_thing_and_who_publishes_runs_no_script() -> None:
     jobs = pipelines.loaded(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
     assert {name: job["permissions"] for name, job in jobs.items()} == {
         "build": {"contents": "read"},
         "publish": {"id-token": "write"},
+        "attach": {"contents": "write"},
     }
     assert jobs["publish"]["environment"]["name"] == "pypi"
     assert not any("run" in step for step in jobs["publish"]["steps"])

@@ -200,9 +200,9 @@ class Windows:
         """See `Runner`."""
         seen = Build(
             work=build.work,
-            project=_drive(build.project),
-            output=_drive(build.output),
-            cache=_drive(build.cache),
+            project=drive(build.project),
+            output=drive(build.output),
+            cache=drive(build.cache),
             arguments=build.arguments,
         )
         prefix = Path(self.python).parent.parent / "prefix"
@@ -210,7 +210,8 @@ class Windows:
         return Command(argv=("wine", self.python, "-m", "manylambda", *_arguments(seen)), environment=environment)
 
 
-def _drive(path: Path) -> Path:
+def drive(path: Path) -> Path:
+    """Give where Wine's Windows sees a path of this machine."""
     return Path("Z:" + str(path).replace("/", "\\"))
 
 

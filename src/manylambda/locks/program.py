@@ -61,14 +61,26 @@ class Program(NamedTuple):
     version: str
 
 
-def identify() -> Program:
-    """Ask uv what it is. Raises ManylambdaError where there is none, or it does not answer."""
+def _find() -> str:
+    """Return where uv's program lies. Raises ManylambdaError where it does not lie beside manylambda."""
     from uv import find_uv_bin
 
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as error:
+        raise ManylambdaError(
+            "uv's program is not beside manylambda",
+            hint="install `uv` where manylambda is; of a zipapp or pex, both have to be unpacked, uv's program into "
+            "`bin` beside the packages",
+        ) from error
+
+
+def identify() -> Program:
+    """Ask uv what it is. Raises ManylambdaError where there is none, or it does not answer."""
     from manylambda.host import process
 
+    path = _find()
     try:
-        path = find_uv_bin()
         answer = process.ask([path, "--version"], seconds=_ASK_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         raise ManylambdaError(f"uv cannot be run: {error}", hint="install `uv` beside manylambda") from error
@@ -86,9 +98,7 @@ def run_uv(
 
     `is_offline` overrides `options.offline`. uv never downloads an interpreter and never colours.
     """
-    from uv import find_uv_bin
-
-    command = [find_uv_bin(), "--no-python-downloads", "--no-progress", "--color", "never"]
+    command = [_find(), "--no-python-downloads", "--no-progress", "--color", "never"]
     if options.offline if is_offline is None else is_offline:
         command.append("--offline")
     environment = {name: value for name, value in options.environment.items() if name not in _DROPPED}
