@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -73,6 +74,9 @@ def problems(wheel: Path, sdist: Path) -> Iterator[str]:
         for file in (source / "manylambda").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    shared: dict[str, str] = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("shared-data", {})
+    wanted |= {f"{'-'.join(wheel.name.split('-')[:2])}.data/data/{place}" for place in shared.values()}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         modes = {info.external_attr >> 16 & 0o777 for info in archive.infolist()}
@@ -84,7 +88,7 @@ def problems(wheel: Path, sdist: Path) -> Iterator[str]:
         yield f"modes in the wheel: {', '.join(map(oct, sorted(modes)))}"
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {f"src/{name}" for name in wanted} | {
+    needed = {f"src/{name}" for name in wanted if name.startswith("manylambda/")} | {
         "pyproject.toml",
         "LICENSE",
         "README.md",
