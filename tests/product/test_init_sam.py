@@ -153,7 +153,11 @@ def test_a_makefile_that_is_there_is_not_replaced_and_nothing_is_written(run: Ru
         (("python3.13", "nodejs20.x"), (), "has no function and no layer that is made from a folder of Python"),
         (("python3.13", "python3.99"), (), "`python3.99-arm64` is not a target"),
         (("", ""), ("-t", "python3.12-arm64"), "`template.yaml` decides what is built for which target"),
-        (("Type: AWS::Serverless::LayerVersion", "<<: {Type: AWS::Serverless::LayerVersion}"), ("--edit",), "`Common`"),
+        (
+            ("Type: AWS::Serverless::LayerVersion", "<<: {Type: AWS::Serverless::LayerVersion}"),
+            ("--edit",),
+            "at `Resources.Common.Type`: it ",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_an_error_of_the_request(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from manylambda.errors import RequestError
-from manylambda.templates.edit import with_metadata
+from manylambda.templates.edit import Entries, with_entries
 
-WANTED = {"A": {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}}
+VALUES = {"BuildMethod": "makefile", "BuildArchitecture": "arm64"}
+WANTED = [Entries(("Resources", "A"), {"Metadata": VALUES}, "Type")]
 BOTH = "    Metadata:\n      BuildMethod: makefile\n      BuildArchitecture: arm64\n"
 
 
@@ -50,27 +51,41 @@ BOTH = "    Metadata:\n      BuildMethod: makefile\n      BuildArchitecture: arm
     ],
 )
 def test_a_resource_says_what_is_wanted(before: str, after: str) -> None:
-    assert with_metadata(before, Path("t.yaml"), WANTED) == after
+    assert with_entries(before, Path("t.yaml"), WANTED) == after
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "where", "reason"),
     [
-        ("Resources:\n  A:\n    <<: {Type: X}\n", "its `Type` does not stand there"),
-        ("Resources:\n  A:\n    Type: X\n    Metadata: text\n", "its `Metadata` is no table"),
-        ("Resources:\n  A:\n    Type: X\n    Metadata: {BuildMethod: [a]}\n", "its `BuildMethod` is no text"),
-        ('{\n\t"Resources": {"A": {"Type": "X"}}}', "its `Type` does not stand there"),
+        ("Resources:\n  A:\n    <<: {Type: X}\n", "A.Type", "it does not stand there"),
+        ("Resources:\n  A:\n    Type: X\n    Metadata: text\n", "A.Metadata", "it does not stand there as a table of "),
+        (
+            "Resources:\n  A:\n    Type: X\n    Metadata: {BuildMethod: [a]}\n",
+            "A.Metadata.BuildMethod",
+            "it is no text",
+        ),
+        ('{\n\t"Resources": {"A": {"Type": "X"}}}', "A", "it does not stand there as a table of its own"),
+        ("Resources:\n  A:\n    - Type: X\n", "A", "it does not stand there as a table of its own"),
+        ("Resources:\n  A:\n    ? Type\n    : X\n", "A", "it is not written in lines of its own"),
     ],
 )
-def test_what_cannot_be_changed_without_harm_is_told(text: str, reason: str) -> None:
+def test_what_cannot_be_changed_without_harm_is_told(text: str, where: str, reason: str) -> None:
     with pytest.raises(RequestError) as caught:
-        with_metadata(text, Path("t.yaml"), WANTED)
-    assert caught.value.message == f"`t.yaml` cannot be changed for `A`: {reason}"
-    assert caught.value.hint == "put `BuildMethod: makefile`, `BuildArchitecture: arm64` into its `Metadata` by hand"
+        with_entries(text, Path("t.yaml"), WANTED)
+    assert caught.value.message.startswith(f"`t.yaml` cannot be changed at `Resources.{where}`: {reason}")
+    assert caught.value.hint == "change it by hand"
+
+
+def test_new_lines_stand_before_a_table() -> None:
+    text = "# a service\nservice: x\n\n# what runs\nfunctions:\n  a: {handler: b.c}\n"
+    wanted = [Entries((), {"package": {"artifact": "a.zip"}}, "functions")]
+    assert with_entries(text, Path("s.yml"), wanted) == text.replace(
+        "functions:", "package:\n  artifact: a.zip\nfunctions:"
+    )
 
 
 def test_a_change_that_would_say_more_than_is_wanted_is_not_made() -> None:
     """Both names are one text: changing it for the one would change the other."""
     text = "Resources:\n  A: &same\n    Type: X\n  B: *same\n"
     with pytest.raises(RequestError, match=r"^`t\.yaml` cannot be changed: it would say something else$"):
-        with_metadata(text, Path("t.yaml"), WANTED)
+        with_entries(text, Path("t.yaml"), WANTED)

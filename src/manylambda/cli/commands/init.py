@@ -27,6 +27,7 @@ RECIPES: Final = {
     "gitlab": "likewise, a pipeline of GitLab CI",
     "codebuild": "likewise, a build specification of AWS CodeBuild",
     "sam": "a Makefile for each folder that SAM's template builds",
+    "serverless": "what serverless.yml has to say to upload the zips of `manylambda build`",
     "terraform": "a module that builds a package while Terraform plans",
 }
 """The module `pipeline.recipes.NAME` has `init`, which writes it, and may have `found`: what the project's files say of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from manylambda.errors import RequestError
 from manylambda.pipeline.recipes.model import Recipe, write
 from manylambda.progress import SILENT
-from manylambda.templates.edit import with_metadata
+from manylambda.templates.edit import Entries, with_entries
 from manylambda.templates.sam import NAMES, Function, Layer, find_template, read_template
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
     }
     lacking = {one.name: values for one in template.resources if (values := _lacking(one))}
     text = _text(template.path)
-    edited = with_metadata(text, template.path, lacking) if request.edit else text
+    entries = [Entries(("Resources", name), {"Metadata": values}, "Type") for name, values in lacking.items() if values]
+    edited = with_entries(text, template.path, entries) if request.edit else text
     files = write(folder, documents, force=request.force)
     if edited != text:
         files += write(template.path.parent, {template.path.name: edited}, force=True)

@@ -1,0 +1,71 @@
+"""`serverless.yml`: what is read of functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manylambda.errors import RequestError
+from manylambda.templates.serverless import Function, find_service, read_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVICE = """\
+service: ${self:custom.name}
+custom:
+  name: orders
+  runtime: ${self:custom.newest}
+  newest: python3.13
+  a: ${self:custom.b}
+  b: ${self:custom.a}
+provider:
+  name: aws
+  runtime: ${self:custom.runtime}
+  architecture: arm64
+  stage: ${opt:stage, 'dev'}
+package: {artifact: dist/all.zip, patterns: ["!node_modules/**"]}
+functions:
+  api: {handler: app.handler, events: [httpApi: "*"]}
+  worker: {handler: worker.main, runtime: python3.11, architecture: x86_64, package: {artifact: dist/worker.zip}}
+  image: {image: {name: x}}
+  node: {handler: x.y, runtime: nodejs20.x}
+  later: {handler: x.y, runtime: "${param:runtime}"}
+  circle: {handler: x.y, runtime: "${self:custom.a}"}
+"""
+
+
+def test_functions_take_what_the_provider_says(tmp_path: Path) -> None:
+    (tmp_path / "serverless.yml").write_text(SERVICE, encoding="utf-8")
+    path = find_service(tmp_path)
+    assert path is not None
+    service = read_service(path)
+    assert service.name == "orders"
+    assert service.functions == (
+        Function(
+            name="api", runtime="python3.13", architecture="arm64", handler="app.handler", artifact="dist/all.zip"
+        ),
+        Function(
+            name="worker",
+            runtime="python3.11",
+            architecture="x86_64",
+            handler="worker.main",
+            artifact="dist/worker.zip",
+        ),
+    )
+    assert [str(function.target) for function in service.functions] == ["python3.13-arm64", "python3.11-x86_64"]
+    unknown = "its runtime is known to Serverless only"
+    assert service.skipped == {
+        "image": "it is a container image",
+        "node": "its runtime is nodejs20.x",
+        "later": unknown,
+        "circle": unknown,
+    }
+
+
+def test_a_file_of_another_tool_is_no_service(tmp_path: Path) -> None:
+    assert find_service(tmp_path) is None
+    (tmp_path / "serverless.yml").write_text("name: x\n", encoding="utf-8")
+    with pytest.raises(RequestError, match=r"serverless\.yml` has no `provider`$"):
+        read_service(tmp_path / "serverless.yml")
