@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ADVICE: Final = "How blocks are written: CONTRIBUTING.md, `Blocks of code`."
 TESTS: Final = Path(__file__).parents[1]
 _TIMEOUT: Final = 170
+"""Seconds for a page."""
 
 
 class BlockFailedError(AssertionError):
@@ -41,11 +42,14 @@ def run(blocks: list[Block], folder: Path, cache: Path) -> None:
         **os.environ, "PATH": path, "MANYLAMBDA_CACHE_DIR": str(cache), "HOME": str(folder.parent),
         "GIVEN": str(programs), "COLUMNS": "120", "MANYLAMBDA_HTTP_RETRIES": "2",
     }  # fmt: skip
-    done = subprocess.run(
-        ["bash", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=False,
-    )  # fmt: skip
-    _judge(done.stdout.decode(errors="replace"), commands, blocks)
+    try:
+        told = subprocess.run(
+            ["bash", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=False,
+        ).stdout  # fmt: skip
+    except subprocess.TimeoutExpired as late:  # the command it hangs in is then the first without an end
+        told = late.stdout or b""
+    _judge(told.decode(errors="replace"), commands, blocks)
 
 
 def _script(blocks: list[Block], folder: Path) -> Iterator[str]:

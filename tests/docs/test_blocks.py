@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from docs.blocks import Block
 
-HAS_PAGES = (ROOT / "examples").is_dir()  # they are not part of the sdist
+HAS_PAGES = (ROOT / "CONTRIBUTING.md").is_file()  # it tells how they are written, and is not part of the sdist
 PAGES = [path.relative_to(ROOT).as_posix() for path in blocks.pages()] if HAS_PAGES else []
 
 needs_bash = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("bash"), reason="needs bash")
@@ -161,6 +161,15 @@ def test_what_does_not_do_what_it_says_is_told(block: str, told: str, tmp_path: 
         running.run(blocks.read(block, "page.md"), folder, tmp_path / "cache")
     assert told in str(raised.value)
     assert "CONTRIBUTING.md" in str(raised.value)
+
+
+@needs_bash
+def test_what_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_TIMEOUT", 0.5)
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    with pytest.raises(BlockFailedError, match=r"page\.md:3: sleep 3\ndid not come to an end:"):
+        running.run(blocks.read("```console\n$ true\n$ sleep 3\n```", "page.md"), folder, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
