@@ -57,6 +57,7 @@ HOMES: Final = {
     "rich": {"render", "cli"},
     "argparse": {"cli"},
     "shtab": {"cli"},
+    "tomlkit": {"pipeline"},
     "deflate": {"archive", "image"},
     "filelock": {"fetch", "wheels", "sdists", "image"},
     "platformdirs": {"fetch", "locks"},  # locks: where Poetry keeps its logins

@@ -17,7 +17,7 @@ COMMANDS: Final = {
     "wheel": "make a wheel for each target, from source where there is none",
     "push": "bring an image to a registry, without a daemon",
     "lock": "write one pylock.toml with hashes for all targets",
-    "init": "write what another tool needs to build with this",
+    "init": "write the settings of a project, or what another tool needs",
     "plan": "show what would be shipped, per target, and why",
     "explain": "show a rule's page, or the cause of a pasted error",
     "targets": "show the runtimes table",

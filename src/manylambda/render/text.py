@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.audits import Severity
 from manylambda.render import findings
@@ -10,7 +10,7 @@ from manylambda.render.findings import Look, counted
 from manylambda.render.table import columns, mebibytes, megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from manylambda.audits import Report
     from manylambda.pipeline.artifact import Artifact
@@ -133,7 +133,21 @@ def lock(result: LockResult) -> str:
 def recipe(result: Recipe) -> str:
     """Return what was written, what it is, and what is left to do."""
     files = [str(path) for path in result.files]
-    return "\n".join([*files, f"  {result.summary}", *(f"  next: {step}" for step in result.steps)])
+    told = _configuration(result.facts) if result.recipe == "configuration" else ()
+    return "\n".join([*files, f"  {result.summary}", *told, *(f"  next: {step}" for step in result.steps)])
+
+
+def _configuration(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was found with the place that says so, then what is not sure."""
+    rows = []
+    for one in facts["found"]:
+        line = f":{one['line']}" if one["line"] else ""
+        where = f"{one['file']}{line}, {one['why']}" if one["file"] else one["why"]
+        rows.append((f"  {one['key']}", one["value"], where))
+    if rows:
+        yield columns(rows[0], rows[1:])
+    yield from (f"  not sure: {one}" for one in facts["unsure"])
+    yield from (f"  kept: {one}" for one in facts["kept"])
 
 
 def plan(plans: Plans, *, verbose: bool) -> str:

@@ -60,12 +60,15 @@ def _describe(action: argparse.Action) -> None:
     """Say what may stand behind an option, for the script alone: this parser reads no command."""
     import shtab
 
+    from manylambda.cli.commands.init import RECIPES
     from manylambda.rules import ALL
     from manylambda.target import all_targets
 
     name = str(action.metavar)
     if action.choices is not None:
         action.choices = list(action.choices)
+    elif name == "RECIPE":
+        action.choices = list(RECIPES)
     elif name == "TARGET":
         action.choices = [str(target) for target in all_targets()]
     elif name.startswith("RULE"):

@@ -12,11 +12,11 @@ from manylambda.cli.output import as_json
 if TYPE_CHECKING:
     import argparse
 
-    from manylambda.pipeline.recipes.model import Recipe
     from manylambda.render.console import Console
 
 FORMATS: Final = ("text", "json")
 EXAMPLES: Final = (
+    ("manylambda init", "the settings, from what the project's files say"),
     ("manylambda init docker -t python3.13-arm64", ""),
     ("manylambda init docker -o docker --force", ""),
 )
@@ -49,7 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         for name, what in RECIPES.items()
     )
     parser.epilog = f"recipes:\n{listed}"
-    parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help="what is written, see below")
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="see below; without one the settings that the project needs"
+    )
     project_options(parser, only=_FLAGS, rare=_FLAGS - {"targets", "handler"})
     parser.add_argument("-o", "--output", dest="folder", metavar="DIR", help="a folder of the project to write to")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
@@ -63,8 +65,31 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.pipeline.recipes.model import Request
     from manylambda.render import document, text
 
+    name, folder = _asked(options)
     request = Request(Path(options.folder) if options.folder else None, options.force, options.edit)
-    recipe = import_module(f"manylambda.pipeline.recipes.{options.recipe}")
-    known = recipe.found(Path(options.project)) if hasattr(recipe, "found") else {}
-    result: Recipe = recipe.init(settings_of(options, known), request, progress=console)
+    if name is None:
+        from manylambda.pipeline.recipes import configuration
+        from manylambda.target import Target
+
+        targets = [Target.parse(one) for one in getattr(options, "targets", ())]
+        result = configuration.init(Path(folder), request, targets)
+    else:
+        options.project = folder
+        recipe = import_module(f"manylambda.pipeline.recipes.{name}")
+        known = recipe.found(Path(folder)) if hasattr(recipe, "found") else {}
+        result = recipe.init(settings_of(options, known), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0
+
+
+def _asked(options: argparse.Namespace) -> tuple[str | None, str]:
+    """Give the recipe, if there is one, and the project: a first word that is no recipe is a folder."""
+    from pathlib import Path
+
+    from manylambda.errors import RequestError
+
+    if options.recipe is None or options.recipe in RECIPES:
+        return options.recipe, options.project
+    if options.project == "." and Path(options.recipe).is_dir():
+        return None, options.recipe
+    listed = ", ".join(f"`{name}`" for name in RECIPES)
+    raise RequestError(f"`{options.recipe}` is no recipe, and no folder", hint=f"the recipes are {listed}")

@@ -1,0 +1,96 @@
+"""What Python's own files say where no tool describes a function: a version, and a handler by its usual look."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from manylambda.errors import RequestError
+from manylambda.pipeline.existing.model import read
+from manylambda.target import all_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_HANDLERS: Final = frozenset({"lambda_handler", "handler"})
+
+
+class Said(NamedTuple):
+    """A value, and why it is that one."""
+
+    value: str
+    why: str
+    file: Path | None = None
+    line: int | None = None
+
+
+def runtime(project: Path) -> Said:
+    """Give the runtime: that of `.python-version`, else the newest one that the project allows.
+
+    A preview is never taken, and what AWS has deprecated only where nothing else is allowed.
+    """
+    source = read(project / ".python-version")
+    pinned = re.search(r"^\s*(?:cpython-)?(3\.\d+)", source.text, re.MULTILINE) if source else None
+    runtimes = _runtimes()
+    if source and pinned and f"python{pinned[1]}" in runtimes:
+        return Said(f"python{pinned[1]}", "that is the project's Python", source.path, source.line(pinned.start(1)))
+    pyproject = read(project / "pyproject.toml")
+    allowed = _allowed(pyproject.text, pyproject.path) if pyproject else None
+    if pyproject is None or allowed is None:
+        return Said(runtimes[0], "nothing names a version: it is the newest runtime")
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        fits = SpecifierSet(allowed)
+    except InvalidSpecifier as error:
+        raise RequestError(f"`{pyproject.path}`: `{allowed}` is no range of versions") from error
+    versions = {target.runtime: target.python_full_version for target in all_targets()}
+    found = next((one for one in runtimes if fits.contains(versions[one], prereleases=True)), None)
+    if found is None:
+        raise RequestError(
+            f"no runtime of Lambda is `{allowed}`, which `{pyproject.path}` wants", hint="name a target: `-t TARGET`"
+        )
+    match = re.search(r"^\s*(?:requires-python|python)\s*=", pyproject.text, re.MULTILINE)
+    line = pyproject.line(match.start()) if match else None
+    return Said(found, f"the newest runtime that `{allowed}` allows", pyproject.path, line)
+
+
+def _runtimes() -> list[str]:
+    """Give the runtimes that packages are built for, the newest first, and what is deprecated after all others."""
+    known = {one.runtime: one for one in all_targets() if one.can_build and one.status != "preview"}
+    return sorted(known, key=lambda name: (known[name].status == "supported", known[name].python), reverse=True)
+
+
+def _allowed(text: str, path: Path) -> str | None:
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"`{path}` is not valid TOML: {error}") from error
+    node: Any = document.get("project", {}).get("requires-python")
+    if isinstance(node, str):
+        return node
+    node = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python")
+    if not isinstance(node, str):
+        return None
+    return re.sub(r"\^\s*3\.(\d+)(?:\.\d+)?", r">=3.\1,<4", node)
+
+
+def handler(folder: Path) -> Said | None:
+    """Give the one function at the root of a folder that looks like a handler; None where there is none, or several."""
+    found = list(_handlers(folder))
+    return found[0] if len(found) == 1 else None
+
+
+def _handlers(folder: Path) -> Iterator[Said]:
+    for path in sorted(folder.glob("*.py")):
+        source = read(path)
+        try:
+            tree = ast.parse(source.text) if source else None
+        except (SyntaxError, ValueError):
+            continue
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.FunctionDef) and node.name in _HANDLERS and len(node.args.args) >= 2:
+                yield Said(f"{path.stem}.{node.name}", "it is called and looks like one", path, node.lineno)

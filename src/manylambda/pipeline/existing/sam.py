@@ -1,0 +1,58 @@
+"""SAM and CloudFormation: `template.yaml`, or what `samconfig.toml` names."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+from manylambda.errors import RequestError
+from manylambda.pipeline.existing.model import Described, Function, read
+from manylambda.templates.sam import find_template, read_template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def describe(project: Path) -> Described | None:
+    """Read the template; None where there is none."""
+    path = _named(project) or find_template(project)
+    if path is None:
+        return None
+    template = read_template(path)
+    source = read(path)
+    text = source.text if source else ""
+    found = []
+    for one in template.functions:
+        match = re.search(rf"^\s*[\"']?{re.escape(one.name)}[\"']?\s*:", text, re.MULTILINE)
+        line = text.count("\n", 0, match.end()) + 1 if match else 1
+        found.append(
+            Function(
+                name=one.name,
+                file=path,
+                line=line,
+                runtime=one.runtime,
+                architecture=one.architecture,
+                handler=one.handler,
+                folder=one.folder,
+            )
+        )
+    unsure = [f"`{name}` was passed over: {why}" for name, why in template.skipped.items()]
+    return Described("SAM", tuple(found), tuple(unsure)) if found or unsure else None
+
+
+def _named(project: Path) -> Path | None:
+    source = read(project / "samconfig.toml")
+    if source is None:
+        return None
+    try:
+        document = tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"`{source.path}` is not valid TOML: {error}") from error
+    for command in ("build", "global"):
+        node: object = document
+        for key in ("default", command, "parameters", "template_file"):
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, str) and (project / node).is_file() and ".aws-sam" not in node:
+            return project / node
+    return None

@@ -1,0 +1,139 @@
+"""`init` without a recipe: the settings that an existing project needs, from what its own files say."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
+
+from manylambda import archive
+from manylambda.errors import PackagingError, RequestError
+from manylambda.pipeline.existing.decide import decide
+from manylambda.pipeline.recipes.model import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from manylambda.pipeline.existing.decide import Decision
+    from manylambda.pipeline.recipes.model import Request
+    from manylambda.target import Target
+
+_PYPROJECT: Final = "pyproject.toml"
+_OWN: Final = "manylambda.toml"
+
+
+def init(project: Path, request: Request, targets: Sequence[Target] = ()) -> Recipe:
+    """Write what was found into `[tool.manylambda]` of `pyproject.toml`, or else into `manylambda.toml`.
+
+    What is set there stays, unless `request.force`; comments and order stay in any case. `targets` are what the user
+    names. Raises RequestError for files that cannot be read.
+    """
+    project = project.absolute()
+    if not project.is_dir():
+        raise RequestError(f"the project is not a folder: `{project}`")
+    decisions = decide(project, targets)
+    texts: dict[Path, str] = {}
+    kept: list[str] = []
+    for one in decisions.folders:
+        path = _place(one.folder)
+        texts[path] = _written(path, one, kept, force=request.force)
+    for path, text in texts.items():
+        _write(path, text)
+    found = [
+        {
+            "key": each.key,
+            "value": each.value,
+            "file": str(each.file) if each.file else None,
+            "line": each.line,
+            "why": each.why,
+        }
+        for one in decisions.folders
+        for each in one.found
+    ]
+    shown = [one.folder.relative_to(project).as_posix() for one in decisions.folders]
+    what = f"a project of {decisions.tool}" if decisions.tool else "a project that no tool describes"
+    return Recipe(
+        recipe="configuration",
+        targets=tuple(dict.fromkeys(target for one in decisions.folders for target in one.targets)),
+        files=tuple(texts),
+        summary=f"{what}: {len(shown)} folder{'' if len(shown) == 1 else 's'} of code",
+        steps=tuple(f"`manylambda build{'' if name == '.' else f' {name}'}`" for name in shown),
+        facts={"found": found, "unsure": list(decisions.unsure), "kept": kept},
+    )
+
+
+def _place(folder: Path) -> Path:
+    own = folder / _OWN
+    return folder / _PYPROJECT if (folder / _PYPROJECT).is_file() and not own.exists() else own
+
+
+def _values(one: Decision) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield ("targets",), [str(target) for target in one.targets]
+    if one.handler is not None:
+        yield ("handler",), one.handler
+    if one.requirements is not None:
+        yield ("requirements",), [one.requirements]
+    if one.sources is not None:
+        yield ("files", "sources"), [one.sources]
+
+
+def _written(path: Path, one: Decision, kept: list[str], *, force: bool) -> str:
+    """Give the file's text with the settings in it; what was there and says something else is named in `kept`."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        text = path.read_bytes().decode() if path.exists() else ""
+        document = tomlkit.parse(text)
+    except (UnicodeDecodeError, TOMLKitError) as error:
+        raise RequestError(f"`{path}` is not valid TOML: {error}") from error
+    except OSError as error:
+        raise RequestError(f"cannot read `{path}`: {error.strerror}") from error
+    start = ("tool", "manylambda") if path.name == _PYPROJECT else ()
+    expected = tomllib.loads(text)
+    for keys, value in _values(one):
+        table: Any = document
+        plain: Any = expected
+        for key in (*start, *keys[:-1]):
+            if key not in table:
+                table[key] = tomlkit.table(is_super_table=key == "tool")
+            table, plain = table[key], plain.setdefault(key, {})
+            if not isinstance(plain, dict):
+                raise RequestError(f"`{key}` in `{path}` is no table")
+        last = keys[-1]
+        if last in plain and plain[last] != value:
+            if not force:
+                kept.append(f"`{'.'.join(keys)}` in `{path.name}` stays as it is: `--force` replaces it")
+                continue
+        elif last in plain:
+            continue
+        table[last] = value
+        plain[last] = value
+    changed = tomlkit.dumps(document)
+    if _read(changed) != expected:
+        raise RequestError(
+            f"`{path}` cannot be changed without harm", hint=f"add by hand: {_by_hand(dict(_values(one)))}"
+        )
+    return changed
+
+
+def _read(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _by_hand(values: Mapping[tuple[str, ...], Any]) -> str:
+    return ", ".join(f"`{'.'.join(keys)} = {value!r}`" for keys, value in values.items())
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and path.read_bytes() == text.encode():
+        return
+    try:
+        with archive.staged(path) as beside:
+            beside.write_bytes(text.encode())
+            beside.replace(path)
+    except OSError as error:
+        raise PackagingError(f"cannot write `{path}`: {error.strerror or error}") from error
