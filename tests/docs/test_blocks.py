@@ -16,6 +16,7 @@ from docs.running import BlockFailedError
 from manylambda import ManylambdaError, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from docs.blocks import Block
@@ -36,7 +37,14 @@ OFFLINE = {"docs/concepts/index.md", "docs/reference/errors.md", "docs/reference
 
 def with_commands() -> list[Any]:
     found = [page for page in PAGES if any(not one.not_run for block in of(page) for one in block.commands)]
-    return [pytest.param(page, marks=() if page in OFFLINE else pytest.mark.network) for page in found]
+    return [pytest.param(page, marks=[*marks(page)]) for page in found]
+
+
+def marks(page: str) -> Iterator[pytest.MarkDecorator]:
+    if page not in OFFLINE:
+        yield pytest.mark.network
+    if any("a CPython 3.13" in block.given for block in of(page)):  # its bytecode takes a while: once is enough
+        yield pytest.mark.xdist_group("trials-of-the-documentation")
 
 
 @needs_bash
