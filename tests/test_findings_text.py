@@ -150,8 +150,8 @@ def test_colours_touch_words_and_never_change_them() -> None:
     painted = text.audit(found, Look(color=True))
     assert re.sub("\033\\[[0-9;]*m", "", painted) == text.audit(found)
     assert painted.startswith("\033[1;31merror[wrong-machine]\033[0m \033[1mproject\033[0m: own.so is for ")
-    assert "\033[33mwarning[secret-file]\033[0m " in painted
-    assert "\033[34mnote[runtime-preview]\033[0m: the runtime" in painted
+    assert "\033[1;35mwarning[secret-file]\033[0m " in painted
+    assert "\033[1;34mnote[runtime-preview]\033[0m: the runtime" in painted
     assert painted.splitlines()[-1].startswith("python3.13-arm64: \033[1;31mwill not load as it is\033[0m: 2 errors")
     assert "\033[32mnothing found that keeps it from loading\033[0m" in text.audit(report(), Look(color=True))
 

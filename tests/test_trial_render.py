@@ -202,7 +202,7 @@ def test_color_paints_the_verdict_and_nothing_else_differs() -> None:
         assert paint in painted
         assert re.sub(r"\033\[[\d;]*m", "", painted) == trial.text(make())
     left = trials.trial(imported("a", 1), not_imported("b", Outcome.NOT_TRIED, Failure("x", "y", ""), distribution="b"))
-    assert "\033[33m1 module imported, 1 not tried" in trial.text(TrialResult(left, {}), Look(color=True))
+    assert "\033[1;35m1 module imported, 1 not tried" in trial.text(TrialResult(left, {}), Look(color=True))
 
 
 def test_lines_are_wrapped_for_a_terminal() -> None:

@@ -14,8 +14,20 @@ if TYPE_CHECKING:
 
     from manylambda.progress import Task
 
-_STYLES: Final = {"error": "\033[1;31m", "warning": "\033[1;33m", "hint": "\033[1;36m", "note": "\033[1;34m"}
-_RESET: Final = "\033[0m"
+# Yellow and cyan cannot be read on white, dark blue not on black: a bold one is light, here as in what gcc prints.
+COLORS: Final = {
+    "error": "\033[1;31m",
+    "warning": "\033[1;35m",
+    "note": "\033[1;34m",
+    "hint": "\033[1m",
+    "name": "\033[1m",
+    "good": "\033[32m",
+    "dim": "\033[2m",
+}
+"""All that is ever sent to a terminal to colour text, for a dark one and a light one; bars have `_BARS`."""
+RESET: Final = "\033[0m"
+_BARS: Final = {"progress.elapsed": "none", "progress.spinner": "bold", "bar.pulse": "none"}
+"""What `rich` would show in yellow and green."""
 
 _COMMANDS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -82,7 +94,7 @@ class Console:
 
     def styled(self, word: str) -> str:
         """Return `word:`, in colour where colours are wanted."""
-        return f"{_STYLES[word]}{word}{_RESET}:" if self._color else f"{word}:"
+        return f"{COLORS[word]}{word}{RESET}:" if self._color else f"{word}:"
 
     def _line(self, text: str) -> None:
         with self._lock:
@@ -145,8 +157,9 @@ class _Bars:
     def _begin(self) -> None:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.theme import Theme
 
-        console = RichConsole(file=self._stream, no_color=not self._color, highlight=False)
+        console = RichConsole(file=self._stream, no_color=not self._color, highlight=False, theme=Theme(_BARS))
         with self._lock:
             if self._closed or self._display is not None:
                 return

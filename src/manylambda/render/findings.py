@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.audits import PROJECT, Severity
-from manylambda.render.console import harmless
+from manylambda.render.console import COLORS, RESET, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,6 @@ _SCREEN: Final = 40
 _PATHS: Final = 3
 _RULES: Final = 4
 
-_COLORS: Final = {
-    "error": "\033[1;31m",
-    "warning": "\033[33m",  # not bold: bright yellow cannot be read on white
-    "note": "\033[34m",
-    "hint": "\033[36m",
-    "name": "\033[1m",
-    "good": "\033[32m",
-    "dim": "\033[2m",
-}
-_RESET: Final = "\033[0m"
 
 _ORDER: Final = {severity: number for number, severity in enumerate(Severity)}
 _PLURALS: Final = {"is": "are", "has": "have", "was": "were", "does": "do"}
@@ -45,7 +35,7 @@ class Look(NamedTuple):
 
     def painted(self, text: str, color: str) -> str:
         """Return `text` in one of our colours, where colours are wanted."""
-        return f"{_COLORS[color]}{text}{_RESET}" if self.color else text
+        return f"{COLORS[color]}{text}{RESET}" if self.color else text
 
     def wrapped(self, text: str, indent: str) -> str:
         """Return a line, its continuations after `indent`."""
