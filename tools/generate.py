@@ -1,4 +1,4 @@
-"""Write everything that is generated from the code: the pages of `docs/reference`, and the schema of the settings.
+"""Write everything that is generated: `docs/reference`, the schema of the settings, the page of Powertools, the manual.
 
 python tools/generate.py            write what differs
 python tools/generate.py --check    exit 1 when something does
@@ -12,6 +12,7 @@ import generate_configuration
 import generate_errors
 import generate_json
 import generate_manual
+import generate_powertools
 import generate_rules
 import generate_targets
 import generated
@@ -24,6 +25,7 @@ if __name__ == "__main__":
             generate_command_line.wanted,
             generate_errors.wanted,
             generate_json.wanted,
+            generate_powertools.wanted,
             generate_manual.wanted,
             generate_targets.wanted,
             generate_api.wanted,

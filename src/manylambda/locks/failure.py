@@ -32,6 +32,7 @@ _FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
 _SPECIFIER: Final = r"((?:[<>=!~]=?=?[^\s,]+,?)*)"
 _LACKS_WHEELS: Final = re.compile(_NAME + _SPECIFIER + r" (?:has|have) no (?:usable |compatible )?wheels")
 _OTHER_PYTHON: Final = re.compile(_NAME + _SPECIFIER + r" depends? on Python[<>=!~]")
+_ASKED_OF_OTHER_PYTHON: Final = re.compile(r"does not satisfy Python[<>=!~]\S+ and you require " + _NAME + _SPECIFIER)
 _UNREACHABLE: Final = re.compile(
     r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
 )
@@ -148,7 +149,8 @@ def explained(request: Request, target: Target, failure: Failure) -> ResolutionE
 def _blockers(request: Request, target: Target, text: str) -> tuple[Blocker, ...]:
     """Give the distributions that uv's reasoning rests on: those without a wheel, and those for other Pythons."""
     asked: dict[str, list[str]] = {}
-    for name, specifier in (*_LACKS_WHEELS.findall(text), *_OTHER_PYTHON.findall(text)):
+    patterns = (_LACKS_WHEELS, _OTHER_PYTHON, _ASKED_OF_OTHER_PYTHON)
+    for name, specifier in (pair for pattern in patterns for pair in pattern.findall(text)):
         asked.setdefault(normalise(name), []).append(specifier.rstrip(","))
     found: list[Blocker] = []
     for name, specifiers in sorted(asked.items()):
