@@ -1,12 +1,15 @@
-"""The tool itself under every other Python there is, and on Windows: its version, a build from a lock, an audit."""
+"""The tool itself under every other Python there is, and on Windows: its version, and what it finds in a native file.
+
+That it builds there, and the same bytes, is what `test_same_bytes` holds.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +17,9 @@ from manylambda import __version__
 from same_bytes.hosts import Build, Host, Windows, all_hosts, drive
 from wheel_factory import make_wheel
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("same_bytes")]
 
-TARGET = "python3.13-arm64"
+NATIVE = Path(__file__).parents[1] / "elf" / "data" / "i686.so"
 HOSTS = [host for host in all_hosts() if host.name.startswith(("local-", "debian-", "windows-"))]
 
 
@@ -50,28 +50,11 @@ def run(host: Host, work: Path, *words: str | Path, status: int = 0) -> str:
     return done.stdout.decode().replace("\r\n", "\n")
 
 
-def lock(wheel: Path) -> Sequence[str]:
-    """Give a lock of a wheel that lies beside it."""
-    import hashlib
-
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return (
-        'lock-version = "1.0"', 'created-by = "a test"', "[[packages]]", 'name = "demo"', 'version = "1.0"',
-        f'wheels = [{{ path = "../{wheel.name}", hashes = {{ sha256 = "{digest}" }} }}]', "",
-    )  # fmt: skip
-
-
-def test_every_python_builds_from_a_lock_and_audits_alike(host: Host, tmp_path: Path) -> None:
+def test_every_python_tells_its_version_and_audits_as_ours_does(host: Host, tmp_path: Path) -> None:
     assert run(host, tmp_path, "--version") == f"manylambda {__version__}\n"
-    project = tmp_path / "api"
-    project.mkdir()
-    (project / "app.py").write_text("def handler(event, context):\n    return {}\n")
-    (project / "pylock.toml").write_text("\n".join(lock(make_wheel(tmp_path, "demo", "1.0", {"demo.py": "x = 1\n"}))))
-    words = ("-t", TARGET, "--format", "json")
-    built = json.loads(run(host, tmp_path, "build", project, "-o", tmp_path / "dist", *words))["artifacts"][0]
-    package = tmp_path / "dist" / f"api-{TARGET}.zip"
-    assert package.stat().st_size == built["size"]
-    assert [one["name"] for one in built["distributions"]] == ["demo"]
-    told = json.loads(run(host, tmp_path, "audit", package, *words, "--handler", "app.missing", status=1))
-    assert [one["rule"] for one in told["findings"]] == ["handler-missing"]
-    assert told["summary"]["files"] == built["files"]
+    wheel = make_wheel(tmp_path, "demo", "1.0", {"demo/it.so": NATIVE.read_bytes(), "demo/__init__.py": ""})
+    words = ("audit", wheel, "-t", "python3.13-arm64", "--format", "json")
+    told = json.loads(run(host, tmp_path, *words, status=1))
+    here = subprocess.run([sys.executable, "-m", "manylambda", *map(str, words)], capture_output=True, check=False)
+    assert "wrong-machine" in {one["rule"] for one in told["findings"]}
+    assert told | {"path": None} == json.loads(here.stdout) | {"path": None}
