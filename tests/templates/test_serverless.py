@@ -64,6 +64,15 @@ def test_functions_take_what_the_provider_says(tmp_path: Path) -> None:
     }
 
 
+def test_functions_may_be_a_list_of_tables(tmp_path: Path) -> None:
+    path = tmp_path / "serverless.yml"
+    path.write_text(
+        "provider: {runtime: python3.13}\nfunctions:\n  - ${file(more.yml)}\n  - a: {handler: x.y}\n  - b: {handler: x.y}\n",
+        encoding="utf-8",
+    )
+    assert [function.name for function in read_service(path).functions] == ["a", "b"]
+
+
 def test_a_file_of_another_tool_is_no_service(tmp_path: Path) -> None:
     assert find_service(tmp_path) is None
     (tmp_path / "serverless.yml").write_text("name: x\n", encoding="utf-8")

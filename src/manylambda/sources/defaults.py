@@ -160,6 +160,7 @@ DEFAULTS: Final = (
             "/serverless.yaml",
             "/Makefile",
             "/pants.toml",
+            "/BUILD",
             "/BUILD.bazel",
             "/MODULE.bazel",
             "/Dockerfile",

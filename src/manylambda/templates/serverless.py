@@ -15,7 +15,7 @@ from manylambda.target import Target
 from manylambda.templates.document import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 NAMES: Final = ("serverless.yml", "serverless.yaml", "serverless.json")
@@ -71,8 +71,7 @@ def read_service(path: Path) -> Service:
     common: Mapping[str, Any] = provider if isinstance(provider, dict) else {}
     functions: list[Function] = []
     skipped: dict[str, str] = {}
-    for name, given in _mapping(document.get("functions")).items():
-        one = _mapping(given)
+    for name, one in _functions(document.get("functions")):
         runtime = _text(document, one.get("runtime", common.get("runtime")))
         package = {**_mapping(document.get("package")), **_mapping(one.get("package"))}
         if "image" in one:
@@ -84,7 +83,7 @@ def read_service(path: Path) -> Service:
         else:
             functions.append(
                 Function(
-                    name=str(name),
+                    name=name,
                     runtime=runtime,
                     architecture=_text(document, one.get("architecture", common.get("architecture"))) or "x86_64",
                     handler=_text(document, one.get("handler")),
@@ -97,6 +96,13 @@ def read_service(path: Path) -> Service:
         functions=tuple(functions),
         skipped=skipped,
     )
+
+
+def _functions(value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield what one table of functions has, or each of a list of them."""
+    for table in value if isinstance(value, list) else [value]:
+        for name, given in _mapping(table).items():
+            yield str(name), _mapping(given)
 
 
 def _text(document: Mapping[str, Any], value: object) -> str | None:

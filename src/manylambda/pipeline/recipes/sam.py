@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from manylambda.progress import Progress
     from manylambda.templates.sam import Template
 
+FLAGS: Final = frozenset({"targets"})
 MAKEFILE: Final = "Makefile"
 _HANDLER: Final = re.compile(r"[\w./-]+")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError
 from manylambda.pipeline.recipes.model import Recipe, write
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from manylambda.progress import Progress
     from manylambda.target import Target
     from manylambda.templates.serverless import Service
+
+FLAGS: Final = frozenset({"targets"})
 
 
 def found(project: Path) -> Mapping[str, object]:

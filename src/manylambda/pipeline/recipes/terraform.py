@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from manylambda.progress import Progress
     from manylambda.target import Target
 
+FLAGS: Final = frozenset({"targets", "kind", "name", "handler"})
 MODULE: Final = "manylambda/main.tf"
 USE: Final = "manylambda.tf"
 
