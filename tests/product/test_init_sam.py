@@ -152,6 +152,7 @@ def test_a_makefile_that_is_there_is_not_replaced_and_nothing_is_written(run: Ru
         (("CodeUri: worker", "CodeUri: absent"), (), "`Worker` is made from a folder that is not there: `"),
         (("python3.13", "nodejs20.x"), (), "has no function and no layer that is made from a folder of Python"),
         (("python3.13", "python3.99"), (), "`python3.99-arm64` is not a target"),
+        (("", ""), ("--exclude-provided",), "`--exclude-provided` means nothing to `init sam`"),
         (("", ""), ("-t", "python3.12-arm64"), "`template.yaml` decides what is built for which target"),
         (
             ("Type: AWS::Serverless::LayerVersion", "<<: {Type: AWS::Serverless::LayerVersion}"),

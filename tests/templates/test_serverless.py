@@ -67,7 +67,8 @@ def test_functions_take_what_the_provider_says(tmp_path: Path) -> None:
 def test_functions_may_be_a_list_of_tables(tmp_path: Path) -> None:
     path = tmp_path / "serverless.yml"
     path.write_text(
-        "provider: {runtime: python3.13}\nfunctions:\n  - ${file(more.yml)}\n  - a: {handler: x.y}\n  - b: {handler: x.y}\n",
+        "provider: {runtime: python3.13}\n"
+        "functions:\n  - ${file(more.yml)}\n  - a: {handler: x.y}\n  - b: {handler: x.y}\n",
         encoding="utf-8",
     )
     assert [function.name for function in read_service(path).functions] == ["a", "b"]

@@ -31,7 +31,7 @@ RECIPES: Final = {
     "terraform": "a module that builds a package while Terraform plans",
 }
 """The module `pipeline.recipes.NAME` has `init`, which writes it, and may have `found`: what the project's files say of
-the settings, as flags that were not given."""
+the settings, as flags that were not given; and `FLAGS`: those that mean something to it."""
 
 _FLAGS: Final = frozenset(
     {
@@ -76,9 +76,24 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     else:
         options.project = folder
         recipe = import_module(f"manylambda.pipeline.recipes.{name}")
+        if hasattr(recipe, "FLAGS"):
+            _refuse_others(name, recipe.FLAGS, options)
         known = recipe.found(Path(folder)) if hasattr(recipe, "found") else {}
         result = recipe.init(settings_of(options, known), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0
+
+
+def _refuse_others(name: str, flags: frozenset[str], options: argparse.Namespace) -> None:
+    """Raise RequestError for a flag that the recipe would pass over in silence."""
+    from manylambda import config
+    from manylambda.errors import RequestError
+
+    given = [field.flag for field in config.FIELDS if field.attribute in _FLAGS - flags and field.attribute in options]
+    if given:
+        raise RequestError(
+            f"`{given[0]}` means nothing to `init {name}`",
+            hint="write it into what the recipe writes, or into `[tool.manylambda]` of the project",
+        )
 
 
 def _asked(options: argparse.Namespace) -> tuple[str | None, str]:
