@@ -52,7 +52,7 @@ def run(host: Host, work: Path, *words: str | Path, status: int = 0) -> str:
 
 def test_every_python_tells_its_version_and_audits_as_ours_does(host: Host, tmp_path: Path) -> None:
     assert run(host, tmp_path, "--version") == f"manylambda {__version__}\n"
-    files = {"demo/it.cpython-313-aarch64-linux-gnu.so": NATIVE.read_bytes(), "demo/__init__.py": ""}
+    files = {"demo/it.cpython-313-aarch64-linux-gnu.so": NATIVE.read_bytes(), "demo/__init__.py": b""}
     wheel = make_wheel(tmp_path, "demo", "1.0", files, tags=["cp313-cp313-manylinux_2_17_aarch64"])
     words = ("audit", wheel, "-t", "python3.13-arm64", "--format", "json")
     told = json.loads(run(host, tmp_path, *words, status=1))
