@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -69,6 +71,20 @@ def test_what_a_build_uses_is_not_removed_by_the_next_prune(run: Run, index: Ind
     run("build", project, *TARGET)
     document = run("cache", "prune", "--format", "json").json
     assert {one["kind"]: one["entries"] for one in document["removed"]}["wheels"] == 0
+
+
+def test_a_build_beside_a_removal_ends_well(run: Run, index: Index, project: Path, cache: Path) -> None:
+    """Everything is old, and goes or is used while both are at it."""
+    for number in range(6):
+        index.wheel(f"demo-{number}")
+    (project / "requirements.txt").write_text("".join(f"demo-{number}\n" for number in range(6)), encoding="utf-8")
+    wanted = run("build", project, *TARGET, "--format", "json").artifact["sha256"]
+    pruning = "from manylambda.fetch import Cache, upkeep\nfor _ in range(40): upkeep.prune(Cache.default(), 0)"
+    for _ in range(3):
+        age(cache, 40)
+        with subprocess.Popen([sys.executable, "-c", pruning]) as removal:
+            assert run("build", project, *TARGET, "--format", "json").artifact["sha256"] == wanted
+        assert removal.returncode == 0
 
 
 def test_all_leaves_what_a_build_may_be_at_and_says_so(run: Run, index: Index, project: Path, cache: Path) -> None:

@@ -260,6 +260,14 @@ def test_what_cannot_be_read_is_told_and_nothing_is_written(
     assert sorted(path.name for path in place.iterdir()) == sorted(files)
 
 
+def test_a_template_of_another_tool_is_passed_over_where_there_is_a_better_one(run: Run, place: Path) -> None:
+    existing.write(place, {**existing.TERRAFORM, "template.yaml": "{{ if .Values.x }}\na: b\n"})
+    ran = run("init", "--format", "json", cwd=place)
+    (unsure,) = ran.json["unsure"]
+    assert unsure.startswith(f"`{place}/template.yaml` cannot be read, line 2: ")
+    assert settings(place / "manylambda.toml")["handler"] == "main.handler"
+
+
 def test_a_folder_can_be_named_and_what_is_neither_is_told(run: Run, place: Path) -> None:
     existing.write(place, existing.SAM)
     assert run("init", place).stdout.startswith(str(place / "manylambda.toml"))

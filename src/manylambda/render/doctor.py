@@ -61,7 +61,8 @@ def _pythons(checks: Iterable[Check], look: Look) -> Iterator[str]:
         if check.state is State.ABSENT:
             missing.append(check.name)
         else:
-            yield _line(check.state, f"{check.version or check.name} {check.path or ''}, {check.detail}", look)
+            told = f"{check.version} {check.path}, {check.detail}" if check.path else f"{check.name}: {check.detail}"
+            yield _line(check.state, told, look)
     if missing:
         # uv takes several, and names them as we do.
         yield _line(State.ABSENT, f"{', '.join(missing)} (`uv python install {' '.join(missing)}`)", look)

@@ -77,7 +77,7 @@ class _Deciding:
         self._given = given
 
     def folders(self) -> tuple[str | None, list[Decision]]:
-        described = _described(self._project)
+        described = self._by_tool()
         by_folder: dict[Path, list[Function]] = defaultdict(list)
         for one in described.functions if described else ():
             if one.folder.is_dir():
@@ -93,6 +93,24 @@ class _Deciding:
         return described.tool, [
             self._described(self._project if at_root else folder, folder, own) for folder, own in by_folder.items()
         ]
+
+    def _by_tool(self) -> Described | None:
+        """Give what the first tool says that describes functions; a file of another that cannot be read is told."""
+        passed: Described | None = None
+        failed: RequestError | None = None
+        for describe in _TOOLS:
+            try:
+                found = describe(self._project)
+            except RequestError as error:  # `template.yaml` is what more than SAM calls a file
+                failed = failed or error
+                continue
+            if found is not None and found.functions:
+                self.unsure += [failed.message] if failed else []
+                return found
+            passed = passed or found
+        if failed is not None:
+            raise failed
+        return passed
 
     def _plain(self, folder: Path) -> Decision:
         """Decide where no tool says anything."""
@@ -171,16 +189,6 @@ class _Deciding:
         except RequestError as error:
             self.unsure.append(f"`{function.name}` was passed over: {error.message}")
             return None
-
-
-def _described(project: Path) -> Described | None:
-    passed: Described | None = None
-    for describe in _TOOLS:
-        found = describe(project)
-        if found is not None and found.functions:
-            return found
-        passed = passed or found
-    return passed
 
 
 def _is_named_from(project: Path, folder: Path) -> bool:
