@@ -68,6 +68,13 @@ def test_what_is_told_to_build_is_what_the_service_names(run: Run, project: Path
     assert all((project / str(one.artifact)).is_file() for one in functions)
 
 
+def test_what_only_serverless_knows_is_left_to_it(run: Run, project: Path) -> None:
+    path = file(project, TWO.replace("x86_64", "${param:architecture}"))
+    ran = run("init", "serverless", project, "--edit")
+    assert "`other` is left to Serverless: its target is known to Serverless only\n" in ran.stderr
+    assert [one.artifact for one in read_service(path).functions] == ["dist/orders-python3.13-arm64.zip", None]
+
+
 def test_a_place_in_the_settings_is_kept(run: Run, project: Path) -> None:
     file(project, ONE)
     (project / "pyproject.toml").write_text('[tool.manylambda]\nartifact = "made/{target}.zip"\n', encoding="utf-8")

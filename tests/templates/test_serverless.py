@@ -20,6 +20,7 @@ custom:
   newest: python3.13
   a: ${self:custom.b}
   b: ${self:custom.a}
+  pythonRequirements: {fileName: prod.txt}
 provider:
   name: aws
   runtime: ${self:custom.runtime}
@@ -32,6 +33,7 @@ functions:
   image: {image: {name: x}}
   node: {handler: x.y, runtime: nodejs20.x}
   later: {handler: x.y, runtime: "${param:runtime}"}
+  either: {handler: x.y, architecture: "${param:architecture}"}
   circle: {handler: x.y, runtime: "${self:custom.a}"}
 """
 
@@ -42,40 +44,39 @@ def test_functions_take_what_the_provider_says(tmp_path: Path) -> None:
     assert path is not None
     service = read_service(path)
     assert service.name == "orders"
-    assert service.functions == (
+    assert service.functions[:2] == (
         Function(
-            name="api", runtime="python3.13", architecture="arm64", handler="app.handler", artifact="dist/all.zip"
+            name="api", runtime="python3.13", architecture="arm64", handler="app.handler", artifact="dist/all.zip",
+            variables={},
         ),
         Function(
-            name="worker",
-            runtime="python3.11",
-            architecture="x86_64",
-            handler="worker.main",
-            artifact="dist/worker.zip",
+            name="worker", runtime="python3.11", architecture="x86_64", handler="worker.main",
+            artifact="dist/worker.zip", variables={},
         ),
-    )
-    assert [str(function.target) for function in service.functions] == ["python3.13-arm64", "python3.11-x86_64"]
-    unknown = "its runtime is known to Serverless only"
-    assert service.skipped == {
-        "image": "it is a container image",
-        "node": "its runtime is nodejs20.x",
-        "later": unknown,
-        "circle": unknown,
+    )  # fmt: skip
+    assert {one.name: (one.target and str(one.target), one.variables) for one in service.functions} == {
+        "api": ("python3.13-arm64", {}),
+        "worker": ("python3.11-x86_64", {}),
+        "later": (None, {"runtime": "${param:runtime}"}),
+        "either": (None, {"architecture": "${param:architecture}"}),
+        "circle": (None, {"runtime": "${self:custom.a}"}),
     }
+    assert service.skipped == {"image": "it is a container image", "node": "its runtime is nodejs20.x"}
+    assert service.requirements == "prod.txt"
 
 
 def test_functions_may_be_a_list_of_tables(tmp_path: Path) -> None:
     path = tmp_path / "serverless.yml"
     path.write_text(
-        "provider: {runtime: python3.13}\n"
-        "functions:\n  - ${file(more.yml)}\n  - a: {handler: x.y}\n  - b: {handler: x.y}\n",
+        "provider: aws\nfunctions:\n  - ${file(more.yml)}\n  - a: {handler: x.y}\n  - b: {handler: x.y}\n",
         encoding="utf-8",
     )
-    assert [function.name for function in read_service(path).functions] == ["a", "b"]
+    assert [(function.name, function.target) for function in read_service(path).functions] == [("a", None), ("b", None)]
 
 
 def test_a_file_of_another_tool_is_no_service(tmp_path: Path) -> None:
     assert find_service(tmp_path) is None
     (tmp_path / "serverless.yml").write_text("name: x\n", encoding="utf-8")
+    assert find_service(tmp_path) is None
     with pytest.raises(RequestError, match=r"serverless\.yml` has no `provider`$"):
         read_service(tmp_path / "serverless.yml")

@@ -21,26 +21,30 @@ if TYPE_CHECKING:
 NAMES: Final = ("serverless.yml", "serverless.yaml", "serverless.json")
 
 _OWN: Final = re.compile(r"\$\{self:([\w.-]+)\}")
-_UNKNOWN: Final = "its runtime is known to Serverless only"
+_DEFAULT_ARCHITECTURE: Final = "x86_64"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Function:
-    """A function that runs on Python."""
+    """A function that runs on Python, or on what a variable says."""
 
     name: str
-    runtime: str
-    """`python3.13`, or a later one that we do not know."""
-    architecture: str
-    """`arm64` or `x86_64`, which is the default."""
+    runtime: str | None
+    """`python3.13`, or a later one that we do not know; None where nothing or a variable names it."""
+    architecture: str | None
+    """`arm64` or `x86_64`; None where nothing or a variable names it."""
     handler: str | None
     artifact: str | None
     """The zip that is uploaded for it, as it is written; None for what Serverless packs itself."""
+    variables: Mapping[str, str]
+    """Those of `runtime`, `architecture` and `handler` that only Serverless knows, with what is written."""
 
     @property
-    def target(self) -> Target:
-        """Raises RequestError where we do not know the runtime."""
-        return Target.parse(f"{self.runtime}-{self.architecture}")
+    def target(self) -> Target | None:
+        """None where it is not known; raises RequestError where we do not know the runtime."""
+        if self.runtime is None or "architecture" in self.variables:
+            return None
+        return Target.parse(f"{self.runtime}-{self.architecture or _DEFAULT_ARCHITECTURE}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +56,17 @@ class Service:
     functions: tuple[Function, ...]
     skipped: Mapping[str, str]
     """Functions that are none of ours: name -> why."""
+    requirements: str | None
+    """What `serverless-python-requirements` reads, if that is said (`custom.pythonRequirements.fileName`)."""
 
 
 def find_service(folder: Path) -> Path | None:
     """Return the file of a service in a folder."""
-    return next((path for name in NAMES if (path := folder / name).is_file()), None)
+    for name in NAMES:
+        path = folder / name
+        if path.is_file() and "provider" in read_mapping(path):
+            return path
+    return None
 
 
 def read_service(path: Path) -> Service:
@@ -65,29 +75,35 @@ def read_service(path: Path) -> Service:
     Variables that name another value of the same file (`${self:custom.runtime}`) are followed; others are not known.
     """
     document = read_mapping(path)
-    provider = document.get("provider")
-    if not isinstance(provider, (dict, str)):
+    if "provider" not in document:
         raise RequestError(f"`{path}` has no `provider`", hint="name a file of the Serverless Framework")
-    common: Mapping[str, Any] = provider if isinstance(provider, dict) else {}
+    provider = _mapping(document["provider"])
     functions: list[Function] = []
     skipped: dict[str, str] = {}
     for name, one in _functions(document.get("functions")):
-        runtime = _text(document, one.get("runtime", common.get("runtime")))
-        package = {**_mapping(document.get("package")), **_mapping(one.get("package"))}
+        written = {
+            "runtime": one.get("runtime", provider.get("runtime")),
+            "architecture": one.get("architecture", provider.get("architecture")),
+            "handler": one.get("handler"),
+        }
+        known = {key: _text(document, value) for key, value in written.items()}
+        runtime = known["runtime"]
         if "image" in one:
             skipped[name] = "it is a container image"
-        elif runtime is None:
-            skipped[name] = _UNKNOWN
-        elif not runtime.startswith("python"):
+        elif runtime is not None and not runtime.startswith("python"):
             skipped[name] = f"its runtime is {runtime}"
         else:
+            package = {**_mapping(document.get("package")), **_mapping(one.get("package"))}
             functions.append(
                 Function(
                     name=name,
                     runtime=runtime,
-                    architecture=_text(document, one.get("architecture", common.get("architecture"))) or "x86_64",
-                    handler=_text(document, one.get("handler")),
+                    architecture=known["architecture"],
+                    handler=known["handler"],
                     artifact=_text(document, package.get("artifact")),
+                    variables={
+                        key: str(value) for key, value in written.items() if value is not None and known[key] is None
+                    },
                 )
             )
     return Service(
@@ -95,6 +111,7 @@ def read_service(path: Path) -> Service:
         name=_text(document, document.get("service")),
         functions=tuple(functions),
         skipped=skipped,
+        requirements=_text(document, _at(document, "custom", "pythonRequirements", "fileName")),
     )
 
 
@@ -111,10 +128,14 @@ def _text(document: Mapping[str, Any], value: object) -> str | None:
         found = _OWN.fullmatch(value) if isinstance(value, str) else None
         if found is None:
             break
-        value = document
-        for key in found[1].split("."):
-            value = _mapping(value).get(key)
+        value = _at(document, *found[1].split("."))
     return value if isinstance(value, str) and "${" not in value else None
+
+
+def _at(value: object, *keys: str) -> object:
+    for key in keys:
+        value = _mapping(value).get(key)
+    return value
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError
@@ -72,6 +73,12 @@ def _read(project: Path) -> Service:
         names = ", ".join(f"`{name}`" for name in NAMES)
         raise RequestError(f"`{project}` has no service of Serverless: none of {names}", hint="name its folder")
     service = read_service(path)
+    unknown = {one.name: "its target is known to Serverless only" for one in service.functions if one.target is None}
+    service = replace(
+        service,
+        functions=tuple(one for one in service.functions if one.name not in unknown),
+        skipped={**service.skipped, **unknown},
+    )
     if not service.functions:
         reasons = "; ".join(f"`{name}`: {why}" for name, why in service.skipped.items())
         raise RequestError(f"`{path}` has no function that runs on Python", hint=reasons or None)
@@ -79,7 +86,7 @@ def _read(project: Path) -> Service:
 
 
 def _targets(service: Service) -> tuple[Target, ...]:
-    return tuple(dict.fromkeys(function.target for function in service.functions))
+    return tuple(dict.fromkeys(function.target for function in service.functions if function.target is not None))
 
 
 def _entries(service: Service, settings: Settings) -> Iterator[Entries]:
