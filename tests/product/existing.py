@@ -143,12 +143,20 @@ CDK_PYTHON: Final = {
     "requirements.txt": "aws-cdk-lib==2.200.0\nconstructs>=10.0.0,<11.0.0\n",
     "shop/__init__.py": "",
     "shop/shop_stack.py": """
+        import os
         from aws_cdk import Stack, aws_lambda as _lambda
         from constructs import Construct
 
         class ShopStack(Stack):
             def __init__(self, scope: Construct, construct_id: str, **kwargs) -> None:
                 super().__init__(scope, construct_id, **kwargs)
+                dirname = os.path.dirname(__file__)
+                _lambda.Function(
+                    self, "Resize",
+                    runtime=_lambda.Runtime.PYTHON_3_13,
+                    architecture=_lambda.Architecture.ARM_64,
+                    handler="index.handler",
+                    code=_lambda.Code.from_asset(os.path.join(dirname, "..", "resize"), exclude=["*.md"]))
                 _lambda.Function(
                     self, "HelloHandler",
                     runtime=_lambda.Runtime.PYTHON_3_13,
@@ -158,6 +166,7 @@ CDK_PYTHON: Final = {
                 )
         """,
     "lambda/hello.py": "def handler(event, context):\n    return {}\n",
+    "resize/index.py": "def handler(event, context):\n    return {}\n",
 }
 """`cdk init app --language python`, with the function of its tutorial."""
 
@@ -221,6 +230,25 @@ TERRAFORM: Final = {
     "src/main.py": _HANDLER.format(name="handler"),
     "src/requirements.txt": "requests\n",
 }
+
+CHALICE: Final = {
+    ".chalice/config.json": """
+        {
+          "version": "2.0",
+          "app_name": "shop",
+          "lambda_architecture": "arm64",
+          "stages": {
+            "dev": {
+              "api_gateway_stage": "api"
+            }
+          }
+        }
+        """,
+    ".python-version": "3.12\n",
+    "app.py": "import requests\n\ndef app(event, context):\n    return {}\n",
+    "requirements.txt": "requests\n",
+}
+"""`chalice new-project`, the template rest-api; its `app` is an object that is called."""
 
 ZAPPA: Final = {
     "zappa_settings.json": """

@@ -66,7 +66,10 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, Any]]] = {
     ),
     "cdk in python": (
         existing.CDK_PYTHON,
-        {"lambda": {"targets": ["python3.13-arm64"], "handler": "hello.handler"}},
+        {
+            "resize": {"targets": ["python3.13-arm64"], "handler": "index.handler"},
+            "lambda": {"targets": ["python3.13-arm64"], "handler": "hello.handler"},
+        },
     ),
     "cdk in typescript": (
         existing.CDK_TYPESCRIPT,
@@ -86,6 +89,7 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, Any]]] = {
             }
         },
     ),
+    "chalice": (existing.CHALICE, {".": {"targets": ["python3.12-arm64"], "handler": "app.app"}}),
     "zappa": (existing.ZAPPA, {".": {"targets": ["python3.12-arm64"]}}),
     "requirements only": (
         existing.REQUIREMENTS,
@@ -134,6 +138,15 @@ def test_what_is_concluded_is_told_as_such(run: Run, place: Path) -> None:
     existing.write(place, existing.CDK_TYPESCRIPT)
     unsure = run("init", "--format", "json", cwd=place).json["unsure"]
     assert "python3.12 of `Thumbnail` is what lib/shop-stack.ts:5 says, the only such thing in the app" in unsure
+
+
+def test_code_that_is_no_text_is_told(run: Run, place: Path) -> None:
+    files = dict(existing.CDK_PYTHON)
+    files["shop/shop_stack.py"] = files["shop/shop_stack.py"].replace('from_asset("lambda")', "from_asset(CODE)")
+    existing.write(place, files)
+    assert run("init", "--format", "json", cwd=place).json["unsure"] == [
+        "the code of `HelloHandler` is not named as text: the settings are for the folder of the app"
+    ]
 
 
 def test_what_is_passed_over_is_told(run: Run, place: Path) -> None:

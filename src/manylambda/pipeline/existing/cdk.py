@@ -20,9 +20,10 @@ _ID: Final = re.compile(r"\s*(?:self|this|scope|stack)\s*,\s*[\"'`](?P<id>[^\"'`
 _RUNTIME: Final = re.compile(r"\bRuntime\.PYTHON_(3)_(\d+)\b")
 _ARCHITECTURE: Final = re.compile(r"\bArchitecture\.(ARM_64|X86_64)\b")
 _ARCHITECTURES: Final = {"ARM_64": "arm64", "X86_64": "x86_64"}
-_ASSET: Final = re.compile(
-    r"(?:from_?asset|fromAsset)\(\s*(?P<joined>(?:\w+\.)*join\(\s*__dirname\s*,\s*)?[\"'`](?P<path>[^\"'`]+)[\"'`]"
-)
+_ASSET: Final = re.compile(r"(?:from_asset|fromAsset)(?P<open>\()")
+_ENTRY: Final = re.compile(r"\bentry\s*[=:]\s*(?P<value>.*)", re.DOTALL)
+_LITERAL: Final = re.compile(r"\s*[\"'`]([^\"'`]+)[\"'`]")
+_JOINED: Final = re.compile(r"\s*(?:\w+\.)*(?:join|resolve)(?P<open>\()")
 
 
 class _Constant(NamedTuple):
@@ -70,9 +71,10 @@ def _function(
         return None
     named = _ID.match(call)
     asset = _ASSET.search(call)
-    entry = _argument(call, "entry") if is_built else None
+    entry = _ENTRY.search(call) if is_built else None
     if own is None and asset is None and entry is None:
         return None
+    code = entry["value"] if entry else enclosed(call, asset.start("open")) if asset else ""
     unsure: list[str] = []
     name = named["id"] if named else "the function"
     runtime = f"python{own[1]}.{own[2]}" if own else _only(runtimes, name, unsure, project)
@@ -81,8 +83,10 @@ def _function(
     if architecture is None:
         architecture = "x86_64"
         unsure.append(f"`{name}` names no architecture: the CDK's default is x86_64")
-    place = entry or (asset["path"] if asset else ".")
-    base = source.path.parent if asset and asset["joined"] else project
+    folder = _folder(code, project, source)
+    if folder is None:
+        folder = project
+        unsure.append(f"the code of `{name}` is not named as text: the settings are for the folder of the app")
     handler = _argument(call, "handler")
     if is_built:
         module = (_argument(call, "index") or "index.py").removesuffix(".py").replace("/", ".")
@@ -94,9 +98,22 @@ def _function(
         runtime=runtime,
         architecture=architecture,
         handler=handler,
-        folder=Path(os.path.normpath(base / place)),
+        folder=folder,
         unsure=tuple(unsure),
     )
+
+
+def _folder(code: str, project: Path, source: Source) -> Path | None:
+    """Give the folder that a text names: a literal, or several that are joined, perhaps to the folder of the source."""
+    joined = _JOINED.match(code)
+    within = enclosed(code, joined.start("open")) if joined else code
+    literal = _LITERAL.match(code)
+    names = _LITERAL.findall(within) if joined else [literal[1]] if literal else []
+    if not names:
+        return None
+    bases = (source.path.parent, project) if joined and "dirname" in within else (project, source.path.parent)
+    places = [Path(os.path.normpath(base.joinpath(*names))) for base in bases]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _argument(call: str, name: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import RequestError
-from manylambda.pipeline.existing import cdk, python, sam, serverless, terraform, zappa
+from manylambda.pipeline.existing import cdk, chalice, python, sam, serverless, terraform, zappa
 from manylambda.target import Target
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from manylambda.pipeline.existing.model import Described, Function
 
-_TOOLS: Final = (sam.describe, serverless.describe, cdk.describe, terraform.describe, zappa.describe)
+_TOOLS: Final = (sam.describe, serverless.describe, cdk.describe, terraform.describe, chalice.describe, zappa.describe)
 """The first that finds functions is believed."""
 _DEFAULT: Final = "x86_64"
 _DEPENDENCIES: Final = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "pyproject.toml")
