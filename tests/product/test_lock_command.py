@@ -201,3 +201,20 @@ def test_what_no_lock_of_ours_is_cannot_be_checked(run: Run, index: Index, proje
     (project / "pylock.toml").write_text(index.pylock(demo), encoding="utf-8")
     ran = run("lock", project, "-t", "python3.13-arm64", "--check", status=2)
     assert "error: `pylock.toml` was made by `a test`, which alone knows from what\n" in ran.stderr
+
+
+def test_a_lock_that_the_configuration_names_is_made_and_checked_from_the_requirements(
+    run: Run, index: Index, project: Path
+) -> None:
+    index.wheel("demo", "1.0")
+    index.wheel("other", "1.0")
+    (project / "manylambda.toml").write_text('lock = "pylock.api.toml"\n', encoding="utf-8")
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    words = ("lock", project, "-t", "python3.13-arm64", "-o", project / "pylock.api.toml")
+    run(*words)
+    assert versions(project / "pylock.api.toml") == {"demo": "1.0"}
+    run(*words, "--check")
+    (project / "requirements.txt").write_text("demo\nother\n", encoding="utf-8")
+    assert "other" in run(*words, "--check", status=1).stdout
+    run(*words)
+    assert versions(project / "pylock.api.toml") == {"demo": "1.0", "other": "1.0"}

@@ -84,6 +84,8 @@ def _place(settings: Settings) -> Path:
 
 def _made(settings: Settings, path: Path, before: Pylock | None, progress: Progress) -> tuple[Source, Pylock]:
     """Make the lock that belongs at `path`, with the versions of the one `before` where they can stay."""
+    if settings.lock is not None and settings.lock.resolve() == path.resolve():
+        settings = replace(settings, lock=None)  # what is about to be written is not what it is made from
     source = dependencies.find_source(settings, progress, ignored=path)
     if source.kind.is_locked or source.kind is SourceKind.NONE:
         pylock = dependencies.read_lock(source, settings.targets, settings, progress)

@@ -42,7 +42,6 @@ class Repository:
     name: str
     targets: tuple[Target, ...]
     kind: str
-    handler: str | None
     resolving: tuple[str, ...]
     """Flags that the configuration does not say, of what is resolved."""
     building: tuple[str, ...]
@@ -134,7 +133,6 @@ def find(settings: Settings, root: Path | None = None) -> Repository:
         name=settings.name,
         targets=settings.targets,
         kind=settings.kind,
-        handler=settings.handler,
         resolving=resolving,
         building=building,
         lock=_own_lock(source.files[0], project) if source.kind is SourceKind.PYLOCK else None,
