@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from markdown_it import MarkdownIt
 from manylambda.archive import Written
 from manylambda.audits import Finding, Ignore, Ignored, Report, Severity
 from manylambda.locks.model import Source, SourceKind
-from manylambda.pipeline.artifact import Artifact, ShippedDistribution
+from manylambda.pipeline.artifact import Artifact, ShippedDistribution, WrittenImage
 from manylambda.pipeline.build import BuildResult
 from manylambda.render import markdown
 from manylambda.render.markup import visible
@@ -94,6 +95,27 @@ def test_a_package_reads_so() -> None:
     assert [shown(cell) for cell in cells(text)][:7] == [
         "distribution", "version", "kind", "wheel", "unzipped", "numpy", "2.4.6",
     ]  # fmt: skip
+
+
+def test_an_image_is_told_by_its_place_and_digest() -> None:
+    digest = f"sha256:{'0' * 64}"
+    made = WrittenImage(
+        path=None, place="registry:example.com/api:1", digest=digest, media_type="x", size=2 << 20,
+        unzipped_size=3 << 20, files=1, base="base", base_digest=None, layers=(), entry_point=(), command=(),
+        uploaded=7,
+    )  # fmt: skip
+    text = build(replace(artifact(), kind="image", path=None, written=made))
+    assert text == (
+        "### python3.13-arm64: image\n\n<code>registry&#58;example.com/api&#58;1</code>: 2.0 MiB packed, "
+        f"3.0 MiB unzipped, 1 file<br>digest <code>sha256&#58;{'0' * 64}</code>"
+    )
+
+
+def test_a_summary_is_of_a_size_that_github_takes() -> None:
+    finding = Finding("symlink", Severity.NOTE, "`x` & " * 10_000, "p" * 5000, "d" * 5000, "`y` " * 10_000)
+    found = tuple(finding._replace(path=f"{number}{finding.path}", rule=f"rule-{number}") for number in range(200))
+    text = build(artifact(*((f"{number}{'n' * 900}", "1", 1) for number in range(200)), findings=found))
+    assert len(text.encode()) < 1 << 20
 
 
 def test_what_was_not_written_is_told_and_the_rest_of_a_long_table_is_counted() -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _ROWS: Final = 50
 """Of a table: GitHub takes 1 MiB of summary from a step, and nobody reads more."""
+_LONGEST: Final = 2000
+"""Characters of a message."""
 _KINDS: Final = {"zip": "zip", "layer": "layer", "dir": "folder", "image": "image"}
 
 # A character reference stands for the character and never for what Markdown makes of it (CommonMark 0.31.2, 2.5). An
@@ -130,6 +132,7 @@ def _code(text: str | None) -> str:
 
 def _message(text: str) -> str:
     """Return one line of text whose literals stand in backticks."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     parts, end = [], 0
     for match in _CODE.finditer(text):
         parts += [_text(text[end : match.start()]), _code(match["double"] or match["code"])]
