@@ -129,18 +129,21 @@ def test_a_wrong_request(run: Run, tmp_path: Path, arguments: list[str], said: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "said", "program"),
     [
-        ([], "manylambda: error: the following arguments are required: COMMAND"),
-        (["bake"], "manylambda: error: argument COMMAND: invalid choice: 'bake'"),
-        (["build", "--format", "xml"], "manylambda build: error: argument --format: invalid choice: 'xml'"),
-        (["build", "--frobnicate"], "manylambda: error: unrecognized arguments: --frobnicate"),
+        ([], "the following arguments are required: COMMAND", "manylambda"),
+        (["bake"], "argument COMMAND: invalid choice: 'bake'", "manylambda"),
+        (["build", "--format", "xml"], "argument --format: invalid choice: 'xml'", "manylambda build"),
+        (["audit"], "the following arguments are required: PATH", "manylambda audit"),
+        (["build", "--frobnicate"], "unrecognized arguments: --frobnicate", "manylambda"),
     ],
 )
-def test_a_wrong_command_line(run: Run, arguments: list[str], said: str) -> None:
+def test_a_wrong_command_line(run: Run, arguments: list[str], said: str, program: str) -> None:
     ran = run(*arguments, status=2)
     assert ran.stdout == ""
-    assert ran.stderr.splitlines()[-1].startswith(said)
+    error, _, hint = ran.stderr.splitlines()
+    assert error.startswith(f"error: {said}")
+    assert hint == f"hint: `{program} --help` shows what can be asked"
 
 
 @pytest.mark.parametrize(

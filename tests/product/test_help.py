@@ -108,25 +108,6 @@ def test_help_has_no_colours_of_any_python(run: Run, python: str) -> None:
     assert "\033" not in run("build", "--help", env=env).stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message", "program"),
-    [
-        (["bild"], "argument COMMAND: invalid choice: 'bild' (choose from ", "manylambda"),
-        ([], "the following arguments are required: COMMAND", "manylambda"),
-        (["build", "--kind", "rar"], "argument --kind: invalid choice: 'rar' (choose from ", "manylambda build"),
-        (["audit"], "the following arguments are required: PATH", "manylambda audit"),
-    ],
-)
-def test_what_is_asked_wrongly_is_one_error_and_a_hint(
-    run: Run, arguments: list[str], message: str, program: str
-) -> None:
-    ran = run(*arguments, status=2)
-    assert ran.stdout == ""
-    error, _, hint = ran.stderr.splitlines()
-    assert error.startswith(f"error: {message}")
-    assert hint == f"hint: `{program} --help` shows what can be asked"
-
-
 def test_the_parser_of_a_warm_build_is_quick() -> None:
     program = (
         "import time; from manylambda.cli.parser import make_parser; make_parser(['build']);"
