@@ -288,6 +288,14 @@ def test_a_folder_can_be_named_and_what_is_neither_is_told(run: Run, place: Path
     assert ran.stderr.startswith("error: `dokcer` is no recipe, and no folder\n")
 
 
+@pytest.mark.parametrize("words", [["--handler", "a.b"], ["--lock", "uv.lock"], ["-o", "out"], ["--edit"]])
+def test_what_it_would_pass_over_is_refused(run: Run, place: Path, words: list[str]) -> None:
+    ran = run("init", *words, cwd=place, status=2)
+    flag = "--output" if words[0] == "-o" else words[0]
+    assert ran.stderr.startswith(f"error: `{flag}` means nothing to `init`\n")
+    assert list(place.iterdir()) == []
+
+
 def test_a_samconfig_names_the_template(run: Run, place: Path) -> None:
     files = {
         **existing.SAM,

@@ -68,30 +68,35 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     name, folder = _asked(options)
     request = Request(Path(options.folder) if options.folder else None, options.force, options.edit)
     if name is None:
+        from manylambda.errors import RequestError
         from manylambda.pipeline.recipes import configuration
         from manylambda.target import Target
 
+        _refuse_others("init", configuration.FLAGS, options)
+        if request.folder is not None or request.edit:
+            flag = "--output" if request.folder is not None else "--edit"
+            raise RequestError(f"`{flag}` means nothing to `init`", hint="it is for recipes: `manylambda init --help`")
         targets = [Target.parse(one) for one in getattr(options, "targets", ())]
         result = configuration.init(Path(folder), request, targets)
     else:
         options.project = folder
         recipe = import_module(f"manylambda.pipeline.recipes.{name}")
         if hasattr(recipe, "FLAGS"):
-            _refuse_others(name, recipe.FLAGS, options)
+            _refuse_others(f"init {name}", recipe.FLAGS, options)
         known = recipe.found(Path(folder)) if hasattr(recipe, "found") else {}
         result = recipe.init(settings_of(options, known), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0
 
 
-def _refuse_others(name: str, flags: frozenset[str], options: argparse.Namespace) -> None:
-    """Raise RequestError for a flag that the recipe would pass over in silence."""
+def _refuse_others(command: str, flags: frozenset[str], options: argparse.Namespace) -> None:
+    """Raise RequestError for a flag that would be passed over in silence."""
     from manylambda import config
     from manylambda.errors import RequestError
 
     given = [field.flag for field in config.FIELDS if field.attribute in _FLAGS - flags and field.attribute in options]
     if given:
         raise RequestError(
-            f"`{given[0]}` means nothing to `init {name}`",
+            f"`{given[0]}` means nothing to `{command}`",
             hint="write it into what the recipe writes, or into `[tool.manylambda]` of the project",
         )
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from manylambda.pipeline.recipes.model import Request
     from manylambda.target import Target
 
+FLAGS: Final = frozenset({"targets"})
+"""What of the settings it takes from the command line."""
 _PYPROJECT: Final = "pyproject.toml"
 _OWN: Final = "manylambda.toml"
 
