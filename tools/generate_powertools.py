@@ -437,7 +437,7 @@ def _minor(runtime: str) -> int:
 
 
 def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 17 else f"{size / 1024:.0f} KiB"
+    return f"{size / (1 << 20):.1f}\u00a0MiB" if size >= 1 << 17 else f"{size / 1024:.0f}\u00a0KiB"
 
 
 if __name__ == "__main__":

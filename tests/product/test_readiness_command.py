@@ -101,7 +101,7 @@ def test_what_changes_is_told_with_the_reason(run: Run, index: Index, project: P
     assert "\nalpha (compiled)  1.0        1.0         1.0         2.0 " in text
 
 
-def test_a_blocked_target_fails_the_command_only_where_the_project_has_it(
+def test_a_target_that_is_not_ready_fails_the_command_only_where_the_project_has_it(
     run: Run, index: Index, project: Path
 ) -> None:
     compiled(index, "alpha", "1.0", 12)
@@ -120,6 +120,7 @@ def test_where_a_lock_lacks_a_target_its_requirements_are_resolved_anew(run: Run
     index.wheel("pure", "2.0")
     rows = matrix(run, project, "-t", NOW)
     assert rows[NOW]["state"] == "ready"
+    matrix(run, project, "-t", "python3.13-arm64", status=3)
     assert rows["python3.12-arm64"]["state"] == "relock"
     assert messages(rows["python3.12-arm64"], "lock_blockers") == [
         "`pylock.toml` was not made for `python3.12`; it was for `python3.12-x86_64`"
@@ -146,6 +147,20 @@ def test_what_a_lock_of_another_tool_lacks_is_told_by_distribution(run: Run, ind
         "`alpha` 1.0 has no wheel for CPython 3.14; 2.0 runs there",
         "`beta` 1.0 has no wheel for CPython 3.14; no release runs there",
     ]
+
+
+def test_that_the_project_asks_for_what_blocks_is_not_told(run: Run, index: Index, project: Path) -> None:
+    compiled(index, "alpha", "1.0", 12)
+    index.wheel("young", "1.0", requires_python=">=3.10", extras=["fast"])
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "api"\nversion = "1"\ndependencies = ["alpha==1.0", "young[fast]==1.0"]\n',
+        encoding="utf-8",
+    )
+    rows = matrix(run, project)
+    assert set(messages(rows["python3.9-arm64"])) == {
+        "`alpha` 1.0 has no wheel for CPython 3.9; no release runs there",
+        "`young` 1.0 requires Python `>=3.10`; the runtime has 3.9.19; no release runs there",
+    }
 
 
 def test_a_runtime_that_the_project_does_not_support_is_blocked_by_the_project(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import Blocker, FetchError, NoCompatibleWheel, NotCached, ResolutionError
 from manylambda.locks import explain
+from manylambda.locks.model import SourceKind
 from manylambda.locks.program import without_credentials
 from manylambda.locks.requirements import normalise
 
@@ -32,7 +33,9 @@ _FORBIDDEN: Final = re.compile(r"returned a 40[137] ")
 _SPECIFIER: Final = r"((?:[<>=!~]=?=?[^\s,]+,?)*)"
 _LACKS_WHEELS: Final = re.compile(_NAME + _SPECIFIER + r" (?:has|have) no (?:usable |compatible )?wheels")
 _OTHER_PYTHON: Final = re.compile(_NAME + _SPECIFIER + r" depends? on Python[<>=!~]")
-_ASKED_OF_OTHER_PYTHON: Final = re.compile(r"does not satisfy Python[<>=!~]\S+ and you require " + _NAME + _SPECIFIER)
+_ASKED_OF_OTHER_PYTHON: Final = re.compile(
+    r"does not satisfy Python[<>=!~]\S+ and (?:you require|\S+ depends? on) (?!Python[<>=!~])" + _NAME + _SPECIFIER
+)
 _UNREACHABLE: Final = re.compile(
     r"failed to fetch|error sending request|could not connect|timed out|dns error|status code [45]\d\d", re.IGNORECASE
 )
@@ -162,19 +165,29 @@ def _blockers(request: Request, target: Target, text: str) -> tuple[Blocker, ...
         ]
         # Of several ranges of one name that uv counts up, the first is enough: the others are newer still.
         if (first := next((one for one in blockers if one is not None), None)) is not None:
-            found.append(first._replace(needed_by=_needing(name, text)))
+            found.append(first._replace(needed_by=_needing(request, name, text)))
     return tuple(found)
 
 
-def _needing(name: str, text: str) -> tuple[str, ...]:
-    """Give who is said to depend on `name`, with its version where it is a single one."""
+def _needing(request: Request, name: str, text: str) -> tuple[str, ...]:
+    """Give who is said to depend on `name`, with its version where it is a single one; the project is no news."""
     users = re.findall(_NAME + _SPECIFIER + rf" depends? on {re.escape(name)}(?![\w.-])", text, re.IGNORECASE)
-    return tuple(
-        dict.fromkeys(
-            f"{normalise(user)} {version[2:]}" if version.startswith("==") else normalise(user)
-            for user, version in users
-        )
+    own = _own_name(request)
+    told = (
+        f"{normalise(user)} {version[2:]}" if version.startswith("==") else normalise(user)
+        for user, version in users
+        if normalise(user) != own
     )
+    return tuple(dict.fromkeys(told))
+
+
+def _own_name(request: Request) -> str | None:
+    if request.source.kind is not SourceKind.PYPROJECT:
+        return None
+    from manylambda.locks.pyproject import Pyproject
+
+    name = Pyproject.load(request.source.files[0].parent).name
+    return normalise(name) if name is not None else None
 
 
 def _pushed_out(request: Request, target: Target, failure: Failure) -> ResolutionError:
@@ -210,7 +223,7 @@ def _pushing_out(
         for specifier in (f"=={asked}" if asked and name == named[0] else "", *excluded):
             blocked = explain.blocker(name, specifier, target, files, allow_linux=allow_linux)
             if blocked is not None:
-                found.append(blocked._replace(needed_by=_needing(name, flat(failure.stderr))))
+                found.append(blocked._replace(needed_by=_needing(request, name, flat(failure.stderr))))
                 break
     return tuple(found)
 

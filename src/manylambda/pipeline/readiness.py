@@ -136,12 +136,13 @@ class Readiness:
 
     @property
     def exit_status(self) -> int:
-        """3 when a target that the project has now is blocked, or, when it has none, when all are."""
+        """3 when a target that the project has now is not ready, or, when it has none, when all are blocked."""
         states = {one.target: one.state for one in self.targets}
-        asked = [states[target] for target in self.named] or [
-            State.BLOCKED if set(states.values()) == {State.BLOCKED} else State.READY
-        ]
-        return _EXIT_UNRESOLVED if State.BLOCKED in asked else 0
+        if self.named:
+            failed = any(states[target] is not State.READY for target in self.named)
+        else:
+            failed = set(states.values()) == {State.BLOCKED}
+        return _EXIT_UNRESOLVED if failed else 0
 
 
 def readiness(settings: Settings, *, inspect: bool = False, progress: Progress = SILENT) -> Readiness:

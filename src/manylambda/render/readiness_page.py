@@ -134,7 +134,11 @@ def _targets(matrix: Readiness) -> tuple[str, str, str]:
         f'<ul class="pair">{"".join(_cell(matrix, row) for row in rows)}</ul></li>'
         for runtime, rows in by_runtime.items()
     )
-    about = "The newest runtime first. Each target is resolved for itself: what a build for it alone would ship."
+    about = "The newest runtime first. " + (
+        "What the lock gives each target; where it gives nothing, what a new one would."
+        if matrix.source.kind.is_locked
+        else "Each target is resolved for itself: what a build for it alone would ship."
+    )
     return _section("Targets", about, f'<ol class="runtimes">{items}</ol>')
 
 
