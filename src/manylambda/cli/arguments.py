@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _COLUMN: Final = 33
 """Where explanations begin, at most."""
@@ -42,14 +42,13 @@ class Parser(argparse.ArgumentParser):
         self.is_whole = False
         """Whether the help has all options."""
 
-    def finish(self, examples: Iterable[tuple[str, str]]) -> None:
+    def finish(self, examples: Sequence[tuple[str, str]]) -> None:
         """Add what stands in the help of a command whose options are all there."""
         if any(_is_rare(action) for action in self._actions):
             self.add_argument(_MORE, action=_HelpAll, help="show every option")
         positional = [_positional(action) for action in self._actions if not action.option_strings]
         self.usage = " ".join([self.prog, "[options]", *positional])
-        told = _examples(list(examples))
-        self.epilog = "\n\n".join(part for part in (self.epilog, told) if part)
+        self.epilog = "\n\n".join(part for part in (self.epilog, _examples(examples)) if part)
 
     def format_help(self) -> str:
         """Return the help; the brief one leaves out what is rare."""
@@ -115,9 +114,7 @@ def _positional(action: argparse.Action) -> str:
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> str:
-    """Lay commands out with what they do behind them; only what has room on a line of 80 gets one."""
-    if not examples:
-        return ""
-    width = max(len(command) for command, told in examples if told) if any(told for _, told in examples) else 0
+    """Lay commands out, with what they do behind those that say it."""
+    width = max((len(command) for command, told in examples if told), default=0)
     lines = [f"  {command:<{width}}  {told}".rstrip() for command, told in examples]
     return "\n".join(["examples:", *lines])

@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "cache": "show what the cache holds, or remove what was not used lately",
     "completion": "write a script that completes commands in a shell",
 }
-"""Their order is that of `--help`; the module `cli.commands.NAME` has `add_options`, `run`, and its `FORMATS`."""
+"""In the order of `--help`; the module `cli.commands.NAME` has `add_options`, `run`, `FORMATS` and `EXAMPLES`."""
 
 _EPILOG: Final = """\
 examples:
@@ -74,5 +74,5 @@ def _fill(parser: Parser, name: str) -> None:
         add("--format", choices=module.FORMATS, default="text", metavar="FORMAT", help=told)
     add("-v", "--verbose", action="store_true", help="tell more: what was left out, and why")
     add("-q", "--quiet", action="store_true", help="tell only errors, warnings and results")
-    parser.finish(getattr(module, "EXAMPLES", ()))
+    parser.finish(module.EXAMPLES)
     parser.set_defaults(run=module.run)
