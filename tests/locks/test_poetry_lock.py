@@ -125,6 +125,14 @@ def test_the_lock_says_for_which_targets_it_is(app: Path) -> None:
         select(pylock, OLDER, chosen, app)
 
 
+def test_a_runtime_that_the_project_does_not_support_is_refused(app: Path) -> None:
+    if Pyproject.load(app).requires_python is None:
+        pytest.skip("only `[project]` says it as PEP 440 does")
+    target = Target.parse("python3.9-arm64")
+    with pytest.raises(ResolutionError, match=r"the lock is for Python `>=3\.10`, `python3\.9-arm64` has 3\.9\."):
+        selected(app, target)
+
+
 def test_files_have_the_hash_of_the_lock_and_the_address_of_the_index(app: Path) -> None:
     locked = files_of(app / "poetry.lock")
     for pin in selected(app, ARM).pins:

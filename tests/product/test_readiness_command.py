@@ -269,3 +269,12 @@ def test_a_plan_tells_languages_too(run: Run, index: Index, project: Path) -> No
     assert one["unzipped_size"] > len(elf("cxx_as_c.so"))
     text = run("plan", project, "-t", NOW, "-r", "-", stdin="native").stdout
     assert "native        1.0      C++   0.0" in text
+
+
+def test_the_matrix_as_a_page_is_one_document(run: Run, index: Index, project: Path) -> None:
+    compiled(index, "alpha", "1.0", 12)
+    page = run("plan", project, "--all-targets", "--format", "html", "-r", "-", stdin="alpha").stdout
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+    assert page.count('class="cell error"') == 12
+    assert page.count('class="cell good"') == 2

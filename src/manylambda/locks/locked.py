@@ -83,12 +83,14 @@ def to_pylock(
     chosen: Mapping[Target, Sequence[LockedPackage]],
     *,
     lock: Path,
+    requires_python: str | None,
     indexes: Indexes,
     options: ResolveOptions,
     progress: Progress,
 ) -> Pylock:
     """Join what was chosen for each target to one lock; `lock` is the file the packages stand in.
 
+    `requires_python` is what the project says of its Pythons.
     Raises HashMismatch when an index has other bytes under a locked name, NotCached, FetchError, and ResolutionError
     when a locked version is not on the index.
     """
@@ -118,14 +120,27 @@ def to_pylock(
             if package.index is not None:
                 entry["index"] = without_credentials(indexes.named[package.index].url)
         entries.append(entry)
-    document = {
+    document: dict[str, object] = {
         "lock-version": "1.0",
         # The markers above tell only these targets apart, so the lock says that it is for no other.
         "environments": [environment_marker(target) for target in sorted(chosen, key=target_order)],
         "created-by": "manylambda",
         "packages": entries,
     }
+    if requires_python is not None and _is_specifier(requires_python):
+        document["requires-python"] = requires_python
     return parse(document, name=lock.name)
+
+
+def _is_specifier(text: str) -> bool:
+    """Whether that is written as PEP 440 says: one that cannot be read forbids nothing."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        return False
+    return True
 
 
 def _files(package: LockedPackage, located: Mapping[str, IndexFile], lock_name: str) -> dict[str, object]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KIND: Final = "selection"
 _WITHOUT_ADDRESSES: Final = (SourceKind.POETRY, SourceKind.PDM)
-_VERSION: Final = 4
+_VERSION: Final = 5
 """Goes up whenever the same lock may give another selection than before."""
 
 

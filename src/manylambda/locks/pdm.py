@@ -62,6 +62,7 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions, pro
     return to_pylock(
         chosen,
         lock=source.files[0],
+        requires_python=project.requires_python,
         indexes=indexes(project, options.environment),
         options=options,
         progress=progress,

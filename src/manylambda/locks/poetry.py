@@ -63,6 +63,7 @@ def read(source: Source, targets: Sequence[Target], options: ResolveOptions, pro
     return to_pylock(
         chosen,
         lock=source.files[0],
+        requires_python=project.requires_python,
         indexes=_with_locked(indexes(project, options.environment), entries),
         options=options,
         progress=progress,
