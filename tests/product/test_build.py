@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +152,19 @@ def test_requirements_come_from_standard_input(run: Run, index: Index, project: 
     ran = run("build", project, "-t", "python3.13-arm64", "-r", "-", "--format", "json", stdin="\ufeffdemo # why\r\n")
     assert [one["name"] for one in ran.artifact["distributions"]] == ["demo"]
     assert ran.stderr == "dependencies from `standard input` (resolved for each target)\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shells have `<(...)`")
+def test_requirements_may_come_from_a_pipe_of_the_shell(run: Run, index: Index, project: Path, tmp_path: Path) -> None:
+    index.wheel("demo", "1.0")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("demo",))
+    writer.start()
+    ran = run("build", project, "-t", "python3.13-arm64", "-t", "python3.13-x86_64", "-r", pipe, "--format", "json")
+    writer.join()
+    assert [[one["name"] for one in each["distributions"]] for each in ran.json["artifacts"]] == [["demo"], ["demo"]]
+    assert f"dependencies from `{pipe}`" in ran.stderr
 
 
 def test_an_empty_project_gives_an_error_free_empty_zip(run: Run, tmp_path: Path) -> None:

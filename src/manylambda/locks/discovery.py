@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError
 from manylambda.locks.documents import load
-from manylambda.locks.model import Source, SourceKind
+from manylambda.locks.model import Source, SourceKind, is_piped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def _matches(parts: tuple[str, ...], pattern: str) -> bool:
 
 
 def _named_requirements(file: Path, project: Path) -> Path:
-    if str(file) == "-":
+    if is_piped(file):
         return file
     if lock_kind(file.name) is not None:
         raise RequestError(f"`{file.name}` is a lock, not a requirements file", hint=f"pass `--lock {file}`")

@@ -42,7 +42,10 @@ class Source:
     project: Path
     """The project's folder, absolute."""
     files: tuple[Path, ...]
-    """Absolute, in the order given; several only for requirements files. `Path("-")` is standard input."""
+    """Absolute, in the order given; several only for requirements files.
+
+    `Path("-")` is standard input, and another pipe is as its shell names it.
+    """
     passed_over: tuple[Path, ...] = ()
     """Less exact candidates that were also there, to be told to the user."""
 
@@ -142,3 +145,8 @@ class Selection:
     pins: tuple[Pin, ...]
     local: tuple[LocalPackage, ...] = ()
     sdists: tuple[SourceDistribution, ...] = ()
+
+
+def is_piped(file: Path) -> bool:
+    """Whether requirements come through a pipe, which gives them once: `-`, or what a shell makes of `<(uv export)`."""
+    return str(file) == "-" or (file.exists() and not file.is_file() and not file.is_dir())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import LockOutdated
 from manylambda.locks.documents import load
-from manylambda.locks.model import SourceKind
+from manylambda.locks.model import SourceKind, is_piped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def describe(source: Source, options: ResolveOptions, lock: Path) -> dict[str, o
         told["extras"] = sorted(options.extras)
     if options.groups:
         told["groups"] = sorted(options.groups)
-    files = [file for file in source.files if str(file) != "-"]
+    files = [file for file in source.files if not is_piped(file)]
     if files and len(files) == len(source.files):
         told["sources"] = [os.path.relpath(file, lock.absolute().parent).replace(os.sep, "/") for file in files]
         told["sources-sha256"] = _digest(files)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from manylambda.errors import RequestError
+from manylambda.locks.model import is_piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,14 +128,17 @@ def read_requirements(
 ) -> Requirements:
     """Read requirements files and lines into one value.
 
-    `Path("-")` is standard input (`stdin`, or the process's own). Relative local paths are looked up in `base`, where
-    pip would be run, and failing that beside the file. Raises `RequestError` naming file and line.
+    `Path("-")` is standard input (`stdin`, or the process's own); any other pipe is read once as well. Relative local
+    paths are looked up in `base`, where pip would be run, and failing that beside the file. Raises `RequestError`
+    naming file and line.
     """
     reading = _Reading(base=base, environment=environment, read_url=read_url)
     for file in files:
         if str(file) == "-":
             text = _piped(sys.stdin) if stdin is None else stdin
             reading.text(text, label="<stdin>", folder=base, constraint=False)
+        elif is_piped(file):
+            reading.text(_piped_file(file), label=str(file), folder=base, constraint=False)
         else:
             reading.file(str(file), folder=base, constraint=False, asked_by=None)
     if lines:
@@ -142,6 +146,14 @@ def read_requirements(
     for file in constraints:
         reading.file(str(file), folder=base, constraint=True, asked_by=None)
     return reading.result()
+
+
+@cache
+def _piped_file(file: Path) -> str:
+    try:
+        return _decode(file.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read `{file}`: {error}") from error
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import FetchError, ManylambdaError, NoCompatibleWheel, ResolutionError
 from manylambda.locks.discovery import base_folder, discover
-from manylambda.locks.model import SourceKind
+from manylambda.locks.model import SourceKind, is_piped
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -286,4 +286,6 @@ def http(source: Source, settings: Settings) -> tuple[Credentials, HttpSettings]
 
 
 def _shown(file: Path, project: Path) -> str:
-    return "standard input" if str(file) == "-" else os.path.relpath(file, project).replace(os.sep, "/")
+    if str(file) == "-":
+        return "standard input"
+    return str(file) if is_piped(file) else os.path.relpath(file, project).replace(os.sep, "/")

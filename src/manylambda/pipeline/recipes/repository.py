@@ -13,7 +13,7 @@ from manylambda.config.fields import FIELDS, Shape
 from manylambda.errors import RequestError
 from manylambda.locks.discovery import discover
 from manylambda.locks.documents import load
-from manylambda.locks.model import SourceKind
+from manylambda.locks.model import SourceKind, is_piped
 from manylambda.locks.write import relative_path
 
 if TYPE_CHECKING:
@@ -178,6 +178,6 @@ def _flag(field: Field, value: object, project: Path) -> Iterator[str]:
 
 
 def _relative(path: Path, project: Path) -> str:
-    if str(path) == "-":
-        raise RequestError("a CI has no standard input to read requirements from", hint="write them to a file")
+    if is_piped(path):
+        raise RequestError("a CI has no pipe of this shell to read requirements from", hint="write them to a file")
     return relative_path(path.resolve(), project.resolve())
