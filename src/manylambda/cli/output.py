@@ -20,10 +20,10 @@ EXIT_TRIAL: Final = 6
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that shows colours, or colours are asked for all the same."""
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether a stream is a terminal that shows colours, or colours are asked for; `NO_COLOR` wins, as in CPython."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def look(options: argparse.Namespace) -> Look:
