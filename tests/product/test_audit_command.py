@@ -274,12 +274,12 @@ def test_html_is_utf_8_whatever_a_pipe_has_by_default(run: Run, tmp_path: Path) 
 def test_results_have_colours_only_where_somebody_wants_them(run: Run, package: Path) -> None:
     target = ("-t", "python3.11-x86_64")
     assert "\033[" not in run("audit", package.name, *target, status=1).stdout
-    painted = run("audit", package.name, *target, env={"FORCE_COLOR": "1"}, status=1).stdout
+    painted = run("audit", package.name, *target, env={"FORCE_COLOR": "1", "NO_COLOR": ""}, status=1).stdout
     assert painted.startswith("\033[1;31merror[glibc-too-new]\033[0m ")
     both = {"FORCE_COLOR": "1", "NO_COLOR": "1"}
     assert "\033[" not in run("audit", package.name, *target, env=both, status=1).stdout
     for form in ("json", "sarif"):
-        ran = run("audit", package.name, *target, "--format", form, env={"FORCE_COLOR": "1"}, status=1)
+        ran = run("audit", package.name, *target, "--format", form, env={"FORCE_COLOR": "1", "NO_COLOR": ""}, status=1)
         assert "\\u001b" not in ran.stdout
         assert "\033" not in ran.stdout
 

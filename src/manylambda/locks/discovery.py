@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError
-from manylambda.locks.documents import load
-from manylambda.locks.model import Source, SourceKind, is_piped
+from manylambda.locks.documents import is_piped, load
+from manylambda.locks.model import Source, SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

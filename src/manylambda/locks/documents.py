@@ -112,3 +112,8 @@ def load(path: Path) -> Table:
         raise RequestError(f"`{path.name}` cannot be read: {error.strerror}: {path}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"`{path.name}` is not valid TOML: {error}") from error
+
+
+def is_piped(file: Path) -> bool:
+    """Whether requirements come through a pipe, which gives them once: `-`, or what a shell makes of `<(uv export)`."""
+    return str(file) == "-" or (file.exists() and not file.is_file() and not file.is_dir())

@@ -145,8 +145,3 @@ class Selection:
     pins: tuple[Pin, ...]
     local: tuple[LocalPackage, ...] = ()
     sdists: tuple[SourceDistribution, ...] = ()
-
-
-def is_piped(file: Path) -> bool:
-    """Whether requirements come through a pipe, which gives them once: `-`, or what a shell makes of `<(uv export)`."""
-    return str(file) == "-" or (file.exists() and not file.is_file() and not file.is_dir())

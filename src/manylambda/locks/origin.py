@@ -13,8 +13,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import LockOutdated
-from manylambda.locks.documents import load
-from manylambda.locks.model import SourceKind, is_piped
+from manylambda.locks.documents import is_piped, load
+from manylambda.locks.model import SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from manylambda.errors import RequestError
-from manylambda.locks.model import is_piped
+from manylambda.locks.documents import is_piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import FetchError, ManylambdaError, NoCompatibleWheel, ResolutionError
 from manylambda.locks.discovery import base_folder, discover
-from manylambda.locks.model import SourceKind, is_piped
+from manylambda.locks.documents import is_piped
+from manylambda.locks.model import SourceKind
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from manylambda._version import __version__
 from manylambda.config.fields import FIELDS, Shape
 from manylambda.errors import RequestError
 from manylambda.locks.discovery import discover
-from manylambda.locks.documents import load
-from manylambda.locks.model import SourceKind, is_piped
+from manylambda.locks.documents import is_piped, load
+from manylambda.locks.model import SourceKind
 from manylambda.locks.write import relative_path
 
 if TYPE_CHECKING:
