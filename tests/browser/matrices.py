@@ -9,7 +9,8 @@ from typing import Final
 from browser.subjects import HOSTILE, SCRIPT
 from manylambda.errors import Blocker
 from manylambda.locks.model import Source, SourceKind
-from manylambda.pipeline.readiness import Change, Obstacle, Readiness, ReadyDistribution, State, TargetReadiness
+from manylambda.pipeline.obstacles import Obstacle
+from manylambda.pipeline.readiness import Change, Readiness, ReadyDistribution, State, TargetReadiness
 from manylambda.target import Target, all_targets
 
 NOW: Final = Target.parse("python3.12-x86_64")

@@ -103,3 +103,16 @@ def test_a_plan_from_a_lock_works_offline_without_refusals(run: Run, index: Inde
 def test_an_empty_plan_says_so(run: Run, project: Path) -> None:
     ran = run("plan", project, "-t", AL2023)
     assert ran.stdout.startswith("python3.13-arm64: 0 distributions, 0.00 MB to download\n")
+
+
+def test_all_that_stands_in_the_way_is_told(run: Run, index: Index, project: Path) -> None:
+    _native(index)
+    index.wheel("other", "1.0", tags=["cp313-cp313-manylinux_2_17_aarch64"])
+    wanted = "native==2.0\nother\n"
+    text = run("plan", project, "-t", AL2, "-r", "-", status=3, stdin=wanted).stdout
+    assert text.startswith("python3.11-x86_64: no wheel of `other==1.0` runs on `python3.11-x86_64`\n  hint: ")
+    assert text.endswith("\n  besides, `native` 2.0 needs glibc 2.28; the runtime has 2.26; 1.0 runs there\n")
+    document = run("plan", project, "-t", AL2, "-r", "-", "--format", "json", status=3, stdin=wanted).json
+    schemas.check("plan", document)
+    (target,) = document["targets"]
+    assert [one["distribution"] for one in target["blockers"]] == ["other", "native"]

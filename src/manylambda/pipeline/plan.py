@@ -10,6 +10,7 @@ from manylambda.errors import NoCompatibleWheel
 from manylambda.locks.compatibility import is_compiled
 from manylambda.locks.explain import better_wheel, pure_fallback, refusals
 from manylambda.pipeline import dependencies, inspection
+from manylambda.pipeline.obstacles import obstacles_of
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from manylambda.locks.compatibility import Refusal
     from manylambda.locks.index import IndexFile
     from manylambda.locks.model import Pin, Selection, Source
+    from manylambda.pipeline.obstacles import Obstacle
     from manylambda.progress import Progress
     from manylambda.target import Target
 
@@ -51,6 +53,9 @@ class TargetPlan:
     target: Target
     distributions: tuple[PlannedDistribution, ...]
     error: ManylambdaError | None = None
+    """The first thing that stands in the way."""
+    obstacles: tuple[Obstacle, ...] = ()
+    """All that does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +91,9 @@ def plan(settings: Settings, *, inspect: bool = False, progress: Progress = SILE
         error = outcome[0]
         if isinstance(error, NoCompatibleWheel):
             error = dependencies.described(error, source, settings, progress)
-        return TargetPlan(target=target, distributions=(), error=error)
+        # A lock does not tell which other versions run, and here no index was asked for them.
+        told = obstacles_of(outcome, target, {} if source.kind.is_locked else None)
+        return TargetPlan(target=target, distributions=(), error=error, obstacles=told)
 
     return Plans(source=source, targets=tuple(map(planned, settings.targets)))
 

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import ResolutionError
 from manylambda.locks import explain
 from manylambda.locks.compatibility import is_compiled
 from manylambda.pipeline import dependencies, inspection
+from manylambda.pipeline.obstacles import blocking, obstacles_of
 from manylambda.progress import SILENT
 from manylambda.target import all_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from manylambda.config import Settings
-    from manylambda.errors import Blocker, ManylambdaError
     from manylambda.locks.index import IndexFile
     from manylambda.locks.model import Selection, Source
+    from manylambda.pipeline.obstacles import Obstacle, Outcome
     from manylambda.progress import Progress
     from manylambda.target import Target
 
-_Outcome: TypeAlias = "Selection | tuple[ManylambdaError, ...]"
 _EXIT_UNRESOLVED: Final = ResolutionError.exit_status
 
 
@@ -57,17 +57,6 @@ class ReadyDistribution:
     """Of its binaries; None where no wheel of the release was read, empty where they do not show."""
     is_fallback: bool
     """Whether it is pure although the same release is compiled for other targets."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Obstacle:
-    """One thing that keeps a target from having a package."""
-
-    sentence: str
-    """Half a line, literals in backticks: `pydantic-core 2.20.1 has no wheel for CPython 3.14; 2.46.4 runs there`."""
-    blocker: Blocker | None
-    """The distribution at fault; None where versions contradict each other, or the project itself says no."""
-    hint: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,19 +153,19 @@ def readiness(settings: Settings, *, inspect: bool = False, progress: Progress =
     reference = _reference(settings.targets, selections)
     names = _differing(selections, reference)
     if source.kind.is_locked:
-        names |= _blocking(chosen.values())
+        names |= blocking(chosen.values())
     files = dependencies.files_of_index(source, settings, names, progress)
     known = inspection.inspect(selections.values(), source, settings, progress, fetch=inspect)
     rows: list[TargetReadiness] = []
     for target in targets:
-        found = _obstacles(chosen[target], target, files if source.kind.is_locked else None)
+        found = obstacles_of(chosen[target], target, files if source.kind.is_locked else None)
         resolved = anew.get(target)
         rows.append(
             TargetReadiness(
                 target=target,
                 state=_state(chosen[target], resolved),
                 distributions=_distributions(selections[target], known) if target in selections else (),
-                obstacles=_obstacles(resolved, target, None) if resolved is not None else found,
+                obstacles=obstacles_of(resolved, target, None) if resolved is not None else found,
                 lock_obstacles=found if source.kind.is_locked else (),
             )
         )
@@ -186,7 +175,7 @@ def readiness(settings: Settings, *, inspect: bool = False, progress: Progress =
     return Readiness(source=source, named=settings.targets, reference=reference, targets=tuple(rows))
 
 
-def _state(chosen: _Outcome, anew: _Outcome | None) -> State:
+def _state(chosen: Outcome, anew: Outcome | None) -> State:
     if not isinstance(chosen, tuple):
         return State.READY
     return State.BLOCKED if anew is None or isinstance(anew, tuple) else State.RELOCK
@@ -194,10 +183,10 @@ def _state(chosen: _Outcome, anew: _Outcome | None) -> State:
 
 def _anew(
     source: Source,
-    chosen: Mapping[Target, _Outcome],
+    chosen: Mapping[Target, Outcome],
     settings: Settings,
     progress: Progress,
-) -> Mapping[Target, _Outcome]:
+) -> Mapping[Target, Outcome]:
     """Resolve what the lock is made from for the targets that the lock does not serve."""
     lacking = [target for target, one in chosen.items() if isinstance(one, tuple)]
     origin = dependencies.made_from(source) if lacking else None
@@ -251,46 +240,6 @@ def _distributions(selection: Selection, known: inspection.Inspection) -> tuple[
     return tuple(sorted((*pinned, *others), key=lambda one: one.name))
 
 
-# Obstacles
-
-
-def _obstacles(
-    outcome: _Outcome, target: Target, files: Mapping[str, Sequence[IndexFile]] | None
-) -> tuple[Obstacle, ...]:
-    """Put into words what an outcome ended with; `files` tell of a lock what it does not: which other versions run."""
-    if not isinstance(outcome, tuple):
-        return ()
-    found: dict[str, Obstacle] = {}
-    for error in outcome:
-        blockers = error.blockers if isinstance(error, ResolutionError) else ()
-        told = [_named(blocker, target, files) for blocker in blockers]
-        # What holds for a runtime reads alike for both of its architectures, and is told once.
-        plain = error.message.replace(f"`{target}`", f"`{target.runtime}`")
-        for one in told or [Obstacle(sentence=plain, blocker=None, hint=error.hint)]:
-            found.setdefault(one.sentence, one)
-    return tuple(found.values())
-
-
-def _named(blocker: Blocker, target: Target, files: Mapping[str, Sequence[IndexFile]] | None) -> Obstacle:
-    if files is not None:
-        blocker = blocker._replace(runs=explain.newest_that_runs(files.get(blocker.name, ()), target))
-    version = blocker.asked.removeprefix("==")
-    if blocker.runs is None and blocker.asked == version and (files is None or files.get(blocker.name)):
-        blocker = blocker._replace(asked="")  # which versions are asked for does not matter
-        version = ""
-    subject = f"`{blocker.name}` {version}" if blocker.asked != version else f"`{blocker.name}{blocker.asked}`"
-    words = [f"{subject} {blocker.fact}"]
-    if blocker.needed_by:
-        verb = "asks" if len(blocker.needed_by) == 1 else "ask"
-        words.append(f"{' and '.join(f'`{name}`' for name in blocker.needed_by)} {verb} for it")
-    if blocker.runs is not None:
-        words.append(f"{blocker.runs} runs there")
-    elif files is None or files.get(blocker.name):
-        words.append("no release runs there")
-    hint = f"`--allow-sdist {blocker.name}` builds it from source" if blocker.has_source else None
-    return Obstacle(sentence="; ".join(words), blocker=blocker, hint=hint)
-
-
 # Changes
 
 
@@ -324,15 +273,3 @@ def _differing(selections: Mapping[Target, Selection], reference: Target | None)
     own = {pin.name: pin.version for pin in selections[reference].pins}
     pins = [pin for selection in selections.values() for pin in selection.pins]
     return {pin.name for pin in pins if own.get(pin.name, pin.version) != pin.version}
-
-
-def _blocking(outcomes: Iterable[_Outcome]) -> set[str]:
-    """Give the names of what is at fault."""
-    return {
-        blocker.name
-        for outcome in outcomes
-        if isinstance(outcome, tuple)
-        for error in outcome
-        if isinstance(error, ResolutionError)
-        for blocker in error.blockers
-    }

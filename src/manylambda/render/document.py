@@ -135,6 +135,8 @@ def recipe(result: Recipe) -> dict[str, Any]:
 
 def plan(plans: Plans) -> dict[str, Any]:
     """Return the document of `manylambda plan`."""
+    from manylambda.render.readiness import blockers
+
     return {
         "version": 1,
         "targets": [
@@ -143,6 +145,7 @@ def plan(plans: Plans) -> dict[str, Any]:
                 "error": {"code": one.error.code, "message": one.error.message, "hint": one.error.hint}
                 if one.error
                 else None,
+                "blockers": blockers(one.obstacles),
                 "distributions": [
                     {
                         "name": planned.name,

@@ -9,10 +9,11 @@ from manylambda.render.findings import Look, counted
 from manylambda.render.table import columns, mebibytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
+    from manylambda.pipeline.obstacles import Obstacle
     from manylambda.pipeline.plan import PlannedDistribution
-    from manylambda.pipeline.readiness import Change, Obstacle, Readiness, ReadyDistribution, TargetReadiness
+    from manylambda.pipeline.readiness import Change, Readiness, ReadyDistribution, TargetReadiness
     from manylambda.target import Target
 
 WORDS: Final = {State.READY: "ready", State.RELOCK: "lock again", State.BLOCKED: "blocked"}
@@ -221,8 +222,8 @@ def _row(row: TargetReadiness) -> dict[str, Any]:
         "unzipped_size": row.unzipped_size,
         "is_measured": row.is_measured,
         "too_large": row.is_too_large,
-        "blockers": _obstacles(row.obstacles),
-        "lock_blockers": _obstacles(row.lock_obstacles),
+        "blockers": blockers(row.obstacles),
+        "lock_blockers": blockers(row.lock_obstacles),
         "changes": [
             {"name": one.name, "version": one.version, "reference": one.reference, "why": one.why}
             for one in row.changes
@@ -243,7 +244,8 @@ def _row(row: TargetReadiness) -> dict[str, Any]:
     }
 
 
-def _obstacles(obstacles: Sequence[Obstacle] | Collection[Obstacle]) -> list[dict[str, Any]]:
+def blockers(obstacles: Iterable[Obstacle]) -> list[dict[str, Any]]:
+    """Return obstacles as plain data."""
     return [
         {
             "message": one.sentence,

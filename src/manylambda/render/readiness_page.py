@@ -15,7 +15,8 @@ from manylambda.render.table import mebibytes, readable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from manylambda.pipeline.readiness import Obstacle, Readiness, ReadyDistribution, TargetReadiness
+    from manylambda.pipeline.obstacles import Obstacle
+    from manylambda.pipeline.readiness import Readiness, ReadyDistribution, TargetReadiness
 
 _MOODS: Final = {State.READY: "good", State.RELOCK: "warning", State.BLOCKED: "error"}
 _SHOWN: Final = 3

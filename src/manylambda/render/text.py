@@ -160,7 +160,8 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
 
     if one.error is not None:
         hint = f"\n  hint: {one.error.hint}" if one.error.hint else ""
-        return f"{one.target}: {one.error.message}{hint}"
+        others = "".join(f"\n  besides, {other.sentence}" for other in one.obstacles[1:])
+        return f"{one.target}: {one.error.message}{hint}{others}"
     rows = [
         (
             planned.name,
