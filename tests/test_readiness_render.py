@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from browser import matrices
+from manylambda.pipeline.obstacles import Obstacle
 from manylambda.render import readiness
 from manylambda.render.findings import Look
 
@@ -28,3 +30,12 @@ def test_lines_are_wrapped_at_the_width_of_a_terminal_and_coloured() -> None:
     assert "\033[1;31m2 blockers\033[0m" in text
     below = text.partition("what blocks:")[2]
     assert max(len(re.sub(r"\033\[[0-9;]*m", "", line)) for line in below.splitlines()) <= 62
+
+
+def test_what_a_terminal_would_obey_is_spelled_out() -> None:
+    matrix = matrices.hostile()
+    (first, *rest) = matrix.targets
+    evil = Obstacle(sentence="`evil` requires Python `>=3\x1b[2J`", blocker=None, hint="\x1b]0;owned\x07")
+    text = readiness.text(replace(matrix, targets=(replace(first, obstacles=(evil,)), *rest)), Look())
+    assert "\x1b" not in text
+    assert "`evil` requires Python `>=3\\x1b[2J`" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.pipeline.readiness import State
+from manylambda.render.console import harmless
 from manylambda.render.findings import Look, counted
 from manylambda.render.table import columns, mebibytes
 
@@ -139,9 +140,9 @@ def _told(title: str, matrix: Readiness, found: dict[tuple[Obstacle, ...], list[
     lines = [f"{title}:"]
     for obstacles, rows in found.items():
         lines.append(f"  {look.painted(targets(matrix, rows), 'name')}")
-        lines += [look.wrapped(f"    {one.sentence}", "      ") for one in obstacles]
+        lines += [look.wrapped(f"    {harmless(one.sentence)}", "      ") for one in obstacles]
         hints = dict.fromkeys(filter(None, map(way_out, obstacles)))
-        lines += [look.wrapped(f"    {look.painted('hint:', 'hint')} {hint}", "      ") for hint in hints]
+        lines += [look.wrapped(f"    {look.painted('hint:', 'hint')} {harmless(hint)}", "      ") for hint in hints]
     return "\n".join(lines)
 
 
@@ -155,7 +156,7 @@ def _changes(matrix: Readiness, found: dict[tuple[Change, ...], list[TargetReadi
     for changes, rows in found.items():
         lines.append(f"  {look.painted(targets(matrix, rows), 'name')}")
         shown = changes if look.verbose else changes[:_FEW]
-        lines += [look.wrapped(f"    {change(one)}", "      ") for one in shown]
+        lines += [look.wrapped(f"    {harmless(change(one))}", "      ") for one in shown]
         if len(changes) > len(shown):
             lines.append(f"    and {len(changes) - len(shown)} more, shown with -v")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.audits import Severity
 from manylambda.render import findings
+from manylambda.render.console import harmless
 from manylambda.render.findings import Look, counted
 from manylambda.render.table import columns, mebibytes, megabytes
 
@@ -160,7 +161,7 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
 
     if one.error is not None:
         hint = f"\n  hint: {one.error.hint}" if one.error.hint else ""
-        others = "".join(f"\n  besides, {other.sentence}" for other in one.obstacles[1:])
+        others = "".join(f"\n  besides, {harmless(other.sentence)}" for other in one.obstacles[1:])
         return f"{one.target}: {one.error.message}{hint}{others}"
     rows = [
         (
