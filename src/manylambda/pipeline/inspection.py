@@ -7,7 +7,6 @@ code is the same for every target.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import ManylambdaError
@@ -61,16 +60,19 @@ def inspect(
         fetch=lambda downloads: dependencies.fetch(downloads, source, settings, cache, progress),
         derive={"languages": _languages_of_wheels()},
     )
+    chosen = _representatives(pins.values(), cache, fetch=fetch)
+    if fetch:
+        house.fetch(chosen)
     languages: dict[tuple[str, str], Mapping[str, tuple[str, ...]]] = {}
-    for pin in _representatives(pins.values(), cache, fetch=fetch):
-        with suppress(
-            *(() if fetch else (ManylambdaError,))
-        ):  # what is damaged in the cache is the next build's to tell
+    for pin in chosen:
+        try:
             (stored,) = house.get([pin]).values()
-            sizes.setdefault(pin.wheel.filename, stored.inventory.unzipped_size)
-            languages[pin.name, pin.version] = {
-                path: tuple(found) for path, found in sorted(stored.facts["languages"].items())
-            }
+        except ManylambdaError as error:  # told in full by whoever builds with it
+            progress.warning(f"`{pin.wheel.filename}` is not inspected: {error.message}")
+            continue
+        sizes.setdefault(pin.wheel.filename, stored.inventory.unzipped_size)
+        told = sorted(stored.facts["languages"].items())
+        languages[pin.name, pin.version] = {path: tuple(found) for path, found in told}
     return Inspection(sizes, languages)
 
 

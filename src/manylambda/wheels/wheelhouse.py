@@ -69,6 +69,15 @@ class Wheelhouse:
     def get(self, pins: Iterable[Pin]) -> dict[tuple[str, str], StoredWheel]:
         """Return the wheels by (name, file name); raises FetchError, HashMismatch or UnsafeArchive."""
         wanted = {(pin.name, pin.wheel.filename): pin.wheel for pin in pins}
+        found = self._found(wanted)
+        return {key: self._stored(wanted[key], *found[key]) for key in sorted(found)}
+
+    def fetch(self, pins: Iterable[Pin]) -> None:
+        """Fetch what is not in the cache, all of it at once; raises FetchError or HashMismatch."""
+        self._found({(pin.name, pin.wheel.filename): pin.wheel for pin in pins})
+
+    def _found(self, wanted: Mapping[tuple[str, str], WheelFile]) -> dict[tuple[str, str], tuple[str, Path]]:
+        """Return the hash and the place of each wheel, fetched where it was not there."""
         found: dict[tuple[str, str], tuple[str, Path]] = {}
         missing: dict[tuple[str, str], Download] = {}
         for key, wheel in wanted.items():
@@ -82,7 +91,7 @@ class Wheelhouse:
             for key, download in missing.items():
                 path = fetched[download]
                 found[key] = (download.sha256 or path.parent.name, path)
-        return {key: self._stored(wanted[key], *found[key]) for key in sorted(found)}
+        return found
 
     def hash_ahead(self, pins: Iterable[Pin]) -> None:
         """Begin to hash, in a thread, what lies in the cache for `pins`; `confirm` asks for the result."""
