@@ -307,3 +307,16 @@ def test_a_samconfig_names_the_template(run: Run, place: Path) -> None:
     found = run("init", "--format", "json", cwd=place).json
     assert found["found"][0]["file"] == str(place / "deploy" / "template.yaml")
     assert json.dumps(settings(place / "manylambda.toml")["files"]) == '{"sources": ["hello_world"]}'
+
+
+def test_what_init_terraform_wrote_is_read(run: Run, project: Path) -> None:
+    run("init", "terraform", project, "-t", "python3.12-arm64")
+    found = run("init", project, "--format", "json").json
+    assert found["targets"] == ["python3.12-arm64"]
+    assert not any("architecture" in one for one in found["unsure"])
+
+
+@pytest.mark.parametrize("recipe", ["docker", "github", "terraform"])
+def test_a_recipe_that_changes_no_file_of_others_takes_no_edit(run: Run, project: Path, recipe: str) -> None:
+    ran = run("init", recipe, project, "-t", "python3.13-arm64", "--edit", status=2)
+    assert ran.stderr.startswith(f"error: `--edit` means nothing to `init {recipe}`\n")

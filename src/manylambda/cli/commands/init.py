@@ -33,6 +33,9 @@ RECIPES: Final = {
 """The module `pipeline.recipes.NAME` has `init`, which writes it, and may have `found`: what the project's files say of
 the settings, as flags that were not given; and `FLAGS`: those that mean something to it."""
 
+EDITING: Final = frozenset({"sam", "serverless"})
+"""Recipes that can change the tool's own file."""
+
 _FLAGS: Final = frozenset(
     {
         *RESOLVING, "kind", "name", "handler", "exclude", "exclude_provided", "files_sources", "files_include",
@@ -62,13 +65,13 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     """Return what is printed, and the exit status."""
     from pathlib import Path
 
+    from manylambda.errors import RequestError
     from manylambda.pipeline.recipes.model import Request
     from manylambda.render import document, text
 
     name, folder = _asked(options)
     request = Request(Path(options.folder) if options.folder else None, options.force, options.edit)
     if name is None:
-        from manylambda.errors import RequestError
         from manylambda.pipeline.recipes import configuration
         from manylambda.target import Target
 
@@ -83,6 +86,10 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         recipe = import_module(f"manylambda.pipeline.recipes.{name}")
         if hasattr(recipe, "FLAGS"):
             _refuse_others(f"init {name}", recipe.FLAGS, options)
+        if request.edit and name not in EDITING:
+            raise RequestError(
+                f"`--edit` means nothing to `init {name}`", hint="it writes files of its own, and changes no others"
+            )
         known = recipe.found(Path(folder)) if hasattr(recipe, "found") else {}
         result = recipe.init(settings_of(options, known), request, progress=console)
     return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0

@@ -53,10 +53,10 @@ def _function(
     if named is None:
         return None
     name = match["name"]
-    architecture = _value(block, "architectures", variables)
+    architecture = _value(block, "architectures?", variables)  # our own module has one
     unsure = []
     if architecture not in {"x86_64", "arm64"}:
-        if architecture is not None or re.search(r"^\s*architectures\s*=", block, re.MULTILINE):
+        if architecture is not None or re.search(r"^\s*architectures?\s*=", block, re.MULTILINE):
             unsure.append(f"`architectures` of `{name}` is not written out: x86_64 is taken")
         architecture = "x86_64"
     archived = re.search(r"data\.archive_file\.(\w+)\.output_path", block)
@@ -78,7 +78,7 @@ def _function(
 
 
 def _value(block: str, name: str, variables: Mapping[str, str]) -> str | None:
-    """Give a text, the first of a list, or the default of the variable that is named."""
+    """Give a text, the first of a list, or the default of the variable that is named; `name` is a pattern."""
     match = re.search(rf"^\s*{name}\s*=\s*\[?\s*(?:\"([^\"\n]*)\"|var\.(\w+))", block, re.MULTILINE)
     if match is None:
         return None
