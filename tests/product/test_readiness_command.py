@@ -121,6 +121,8 @@ def test_where_a_lock_lacks_a_target_its_requirements_are_resolved_anew(run: Run
     rows = matrix(run, project, "-t", NOW)
     assert rows[NOW]["state"] == "ready"
     matrix(run, project, "-t", "python3.13-arm64", status=3)
+    told = run("plan", project, "--all-targets").stdout
+    assert f"versions are compared with {NOW}" in told  # what the lock serves, though newer targets could be
     assert rows["python3.12-arm64"]["state"] == "relock"
     assert messages(rows["python3.12-arm64"], "lock_blockers") == [
         "`pylock.toml` was not made for `python3.12`; it was for `python3.12-x86_64`"

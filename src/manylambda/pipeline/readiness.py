@@ -19,7 +19,7 @@ from manylambda.progress import SILENT
 from manylambda.target import all_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from manylambda.config import Settings
     from manylambda.locks.index import IndexFile
@@ -150,7 +150,8 @@ def readiness(settings: Settings, *, inspect: bool = False, progress: Progress =
         for one in (chosen[target], anew.get(target, ()))
         if not isinstance(one, tuple)
     }
-    reference = _reference(settings.targets, selections)
+    served = [target for target in selections if not isinstance(chosen[target], tuple)]
+    reference = _reference([*settings.targets, *_newest_first(served)], selections)
     names = _differing(selections, reference)
     if source.kind.is_locked:
         names |= blocking(chosen.values())
@@ -199,13 +200,19 @@ def _anew(
     return dependencies.outcomes(origin, lacking, settings, progress, wanted=wanted)
 
 
-def _reference(named: Sequence[Target], selections: Collection[Target]) -> Target | None:
-    """Choose what others are compared with: what the project has now, else the newest that is no preview."""
-    for target in named:
-        if target in selections:
-            return target
-    ranked = sorted(selections, key=lambda target: (target.status == "supported", target.python, target.machine))
-    return ranked[-1] if ranked else None
+def _reference(preferred: Sequence[Target], selections: Collection[Target]) -> Target | None:
+    """Choose what others are compared with: what the project has now, else the newest that is no preview.
+
+    None where there are none.
+    """
+    return next((target for target in (*preferred, *_newest_first(selections)) if target in selections), None)
+
+
+def _newest_first(targets: Iterable[Target]) -> list[Target]:
+    def rank(target: Target) -> tuple[bool, tuple[int, int], str]:
+        return target.status == "supported", target.python, target.machine
+
+    return sorted(targets, key=rank, reverse=True)
 
 
 def _distributions(selection: Selection, known: inspection.Inspection) -> tuple[ReadyDistribution, ...]:
