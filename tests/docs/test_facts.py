@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,3 +74,24 @@ def test_the_rules_of_the_first_page_exist() -> None:
 def test_the_readme_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"| `manylambda {name}" not in readme] == []
+
+
+def test_every_page_is_reached_from_the_readme_and_every_guide_from_the_home_page() -> None:
+    """On GitHub, where there is no navigation."""
+
+    def linked(page: Path) -> set[Path]:
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        names = re.findall(r"\]\(([^):#]+\.md)(?:#[^)]*)?\)", prose)
+        return {(page.parent / name).resolve() for name in names}
+
+    docs = ROOT / "docs"
+    pages = {page.resolve() for folder in ("guides", "reference", "concepts") for page in (docs / folder).glob("*.md")}
+    home = linked(docs / "index.md")
+    assert sorted(page.name for page in pages - home if page.parent.name != "concepts") == []
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            waiting.extend(linked(page))
+    assert sorted(page.name for page in pages - reached) == []

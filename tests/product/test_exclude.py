@@ -84,7 +84,7 @@ def test_what_the_runtime_has_is_left_out_and_its_versions_told(run: Run, index:
         "dependencies from `pylock.toml` (locked)\n"
         f"{TARGET}: `boto3` is left out: python3.13 has {ours}, which satisfies every need (the same version)\n"
         f"{TARGET}: `botocore` is left out: python3.13 has {HAS['botocore']}, which satisfies every need "
-        "(the lock has 99.0)\n"
+        "(in place of 99.0)\n"
         f"{TARGET}: `only-boto` is left out: only `boto3` needed it\n"
     )
 
@@ -119,7 +119,7 @@ def test_a_pin_is_no_need(run: Run, index: Index, project: Path) -> None:
     index.wheel("boto3", "99.0")
     ran = run("build", project, "-t", TARGET, "--exclude-provided", "-r", "-", "--format", "json", stdin="boto3==99.0")
     assert shipped(ran) == []
-    assert "which satisfies every need (the lock has 99.0)" in ran.stderr
+    assert "which satisfies every need (in place of 99.0)" in ran.stderr
 
 
 def test_what_only_an_asked_for_extra_needs_goes_with_its_distribution(run: Run, index: Index, project: Path) -> None:

@@ -127,6 +127,19 @@ def test_without_a_lock_the_workflow_builds_all_the_same(run: Run, repository: P
     assert job.run(jobs["package"]["steps"]) == 0, job.told
 
 
+@pytest.mark.parametrize("record", ['{"url": "file:///clone", "dir_info": {}}', None])
+def test_a_program_that_is_from_no_index_is_told(
+    run: Run, repository: Path, tmp_path: Path, record: str | None
+) -> None:
+    installed = tmp_path / "installed" / "manylambda-0.1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: manylambda\nVersion: 0.1.0\n")
+    if record is not None:
+        (installed / "direct_url.json").write_text(record)
+    ran = run("init", "github", repository, *BOTH, env={"PYTHONPATH": str(installed.parent)})
+    assert ("write from where the pipeline gets it" in ran.stdout) == (record is not None)
+
+
 def test_a_project_below_the_repository_has_a_workflow_of_its_own_name(
     run: Run, index: Index, tmp_path: Path, programs: Path
 ) -> None:

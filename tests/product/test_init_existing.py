@@ -255,6 +255,20 @@ def test_the_runtime_of_a_project_that_no_tool_describes(
 
 
 @pytest.mark.parametrize(
+    ("made", "handler"),
+    [
+        ("Mangum(app)", "main.handler"),
+        ("apig_wsgi.make_lambda_handler(app)", "main.handler"),
+        ("StreamHandler()", None),
+    ],
+)
+def test_an_adapted_application_is_a_handler(run: Run, place: Path, made: str, handler: str | None) -> None:
+    existing.write(place, {"main.py": f"app = object()\nhandler = {made}\n"})
+    run("init", cwd=place)
+    assert settings(place / "manylambda.toml").get("handler") == handler
+
+
+@pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"pyproject.toml": "[project\n"}, "is not valid TOML"),

@@ -118,14 +118,14 @@ class Readiness:
 
     source: Source
     named: tuple[Target, ...]
-    """The targets that the project has now, first the reference; empty when it names none."""
+    """The targets that `-t` or the settings name; empty when they name none."""
     reference: Target | None
     """What versions are compared with; None when no target is ready."""
     targets: tuple[TargetReadiness, ...]
 
     @property
     def exit_status(self) -> int:
-        """3 when a target that the project has now is not ready, or, when it has none, when all are blocked."""
+        """3 when a target that is named is not ready, or, when none is, when all are blocked."""
         states = {one.target: one.state for one in self.targets}
         if self.named:
             failed = any(states[target] is not State.READY for target in self.named)

@@ -78,7 +78,7 @@ def _table(matrix: Readiness, look: Look) -> str:
     first, *lines = columns(header, rows, right=frozenset({2, 3, 4, 5, 6})).split("\n")
     for number, row in enumerate(matrix.targets):
         lines[number] = lines[number].replace(verdict(row), look.painted(verdict(row), _COLORS[row.state]), 1)
-    notes = ["* in use now"] if matrix.named else []
+    notes = ["* named by -t or the settings"] if matrix.named else []
     if any(not row.is_measured for row in matrix.targets):
         notes.append("? unknown, + in part: `--inspect` asks for sizes")
     if too_large := next((row for row in matrix.targets if row.is_too_large), None):

@@ -59,7 +59,7 @@ def _header(matrix: Readiness, name: str, said: str, titles: Iterable[str]) -> s
         [
             ("dependencies", f"<code>{files}</code>, {how}"),
             ("compared with", plain(str(matrix.reference or "nothing: no target is ready"))),
-            ("in use now", ", ".join(plain(str(target)) for target in matrix.named) or "not told"),
+            ("named", ", ".join(plain(str(target)) for target in matrix.named) or "no target"),
         ],
     )
     facts += webpage.pairs(
@@ -152,7 +152,7 @@ def _life(row: TargetReadiness) -> str:
 
 def _cell(matrix: Readiness, row: TargetReadiness) -> str:
     mood = _MOODS[row.state]
-    now = ' <span class="now">in use</span>' if row.target in matrix.named else ""
+    now = ' <span class="now">named</span>' if row.target in matrix.named else ""
     told = _blocking(row) if row.state is State.BLOCKED else _shipping(row)
     return (
         f'<li class="cell {mood}"><a href="#{plain(str(row.target))}">{webpage.icon(mood)}'

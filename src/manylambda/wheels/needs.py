@@ -112,7 +112,7 @@ class Needs:
         for name in sorted(left):
             if name in going:
                 version = self._versions[name]
-                same = "the same version" if version == going[name] else f"the lock has {version}"
+                same = "the same version" if version == going[name] else f"in place of {version}"
                 dropped.append(
                     Dropped(name=name, reason=f"{runtime} has {going[name]}, which satisfies every need ({same})")
                 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HANDLERS: Final = frozenset({"lambda_handler", "handler"})
+_ADAPTERS: Final = frozenset({"Mangum", "make_lambda_handler"})
+"""What makes a handler of a web application: Mangum's class, apig-wsgi's function."""
 
 
 class Said(NamedTuple):
@@ -79,7 +81,7 @@ def _allowed(text: str, path: Path) -> str | None:
 
 
 def handler(folder: Path) -> Said | None:
-    """Give the one function at the root of a folder that looks like a handler; None where there is none, or several."""
+    """Give what alone at the root of a folder looks like a handler; None where there is nothing, or more."""
     found = list(_handlers(folder))
     return found[0] if len(found) == 1 else None
 
@@ -92,5 +94,14 @@ def _handlers(folder: Path) -> Iterator[Said]:
         except (SyntaxError, ValueError):
             continue
         for node in tree.body if tree else ():
-            if isinstance(node, ast.FunctionDef) and node.name in _HANDLERS and len(node.args.args) >= 2:
-                yield Said(f"{path.stem}.{node.name}", "it is called and looks like one", path, node.lineno)
+            if (name := _handler_name(node)) in _HANDLERS:
+                yield Said(f"{path.stem}.{name}", "it has the usual name and looks like one", path, node.lineno)
+
+
+def _handler_name(node: ast.stmt) -> str | None:
+    match node:
+        case ast.FunctionDef(name=name) if len(node.args.args) >= 2:
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=made) | ast.Attribute(attr=made))):
+            return name if made in _ADAPTERS else None
+    return None

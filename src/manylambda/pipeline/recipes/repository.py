@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 PYTHON: Final = "3.13"
 """What manylambda itself runs on there."""
 REQUIREMENT: Final = f"manylambda=={__version__}"
+_UNRELEASED: Final = (
+    f"`pip install {REQUIREMENT}` stands there, and the manylambda that runs here is from no index: "
+    "write from where the pipeline gets it"
+)
 _RESOLVING: Final = ("requirements", "extras", "groups", "allow_sdist", "allow_linux_wheels")
 _BUILDING: Final = ("kind", "name", "lock", "exclude", "exclude_provided", "handler")
 
@@ -71,7 +75,11 @@ class Repository:
         """Give what is left to do."""
         lock = f"`manylambda lock`, then `manylambda init {recipe} --force`: the lock is checked, too"
         deploy = "deploying stands there as a comment: fill in the role and the name"
-        return (*(() if self.lock else (lock,)), *(() if self.kind == "dir" else (deploy,)))
+        return (
+            *(() if _is_released() else (_UNRELEASED,)),
+            *(() if self.lock else (lock,)),
+            *(() if self.kind == "dir" else (deploy,)),
+        )
 
     def enter(self) -> tuple[str, ...]:
         """Give the line that changes to the project's folder, if it is another."""
@@ -139,6 +147,16 @@ def find(settings: Settings, root: Path | None = None) -> Repository:
         output=relative_path(_output(settings).resolve(), root),
         decides=tuple(file.relative_to(root).as_posix() for file in inside),
     )
+
+
+def _is_released() -> bool:
+    """Whether this very program came from an index; what came from a folder or an address has a PEP 610 record."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        return distribution("manylambda").read_text("direct_url.json") is None
+    except PackageNotFoundError:  # the single file: a release has it
+        return True
 
 
 def _output(settings: Settings) -> Path:
