@@ -104,4 +104,5 @@ def _handler_name(node: ast.stmt) -> str | None:
             return name
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=made) | ast.Attribute(attr=made))):
             return name if made in _ADAPTERS else None
-    return None
+        case _:
+            return None
