@@ -193,6 +193,17 @@ def test_nothing_to_open_is_a_wrong_request(tmp_path: Path) -> None:
     assert raised.value.hint == "name a `.zip`, a wheel or a folder that exists"
 
 
+def test_a_folder_of_packages_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^there is nothing in `.*`$"):
+        open_package(tmp_path)
+    names = [zipped(tmp_path / name, {"app.py": ""}) for name in ("b.zip", "a.zip")]
+    with pytest.raises(RequestError, match=r"^`.*` has packages in it and is none$") as caught:
+        open_package(tmp_path)
+    assert caught.value.hint == f"name one of them: `{names[1]}`"
+    (tmp_path / "app.py").touch()
+    assert sorted(entry.path for entry in open_package(tmp_path).tree) == ["a.zip", "app.py", "b.zip"]
+
+
 def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(b"no zip")

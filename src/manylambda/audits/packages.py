@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from manylambda.audits.making import UnsafeReason
     from manylambda.audits.subject import Kind
 
+_PACKAGES: Final = frozenset({".zip", ".whl"})
 _MAX_UNZIPPED: Final = 4 << 30
 _MAX_ODD: Final = 256 << 20
 _MAX_ROWS: Final = 400_000
@@ -84,6 +85,7 @@ def open_package(path: Path) -> Package:
     `UnsafeArchive` for a file that is no zip, a damaged one, or one that unpacks to more than any package has.
     """
     if path.is_dir():
+        _refuse_no_package(path)
         return _open_folder(path)
     if not path.is_file():
         raise RequestError(f"there is no package at `{path}`", hint="name a `.zip`, a wheel or a folder that exists")
@@ -152,6 +154,18 @@ class _Gathered:
             symlinks=dict(sorted(self.symlinks.items())),
             making=making,
         )
+
+
+def _refuse_no_package(folder: Path) -> None:
+    """Refuse a folder of which an audit would find nothing wrong, since nothing of a package is in it."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        _refuse_unread(error)
+    if not found:
+        raise RequestError(f"there is nothing in `{folder}`", hint="name the folder that has the package's files")
+    if all(one.suffix in _PACKAGES and one.is_file() for one in found):
+        raise RequestError(f"`{folder}` has packages in it and is none", hint=f"name one of them: `{found[0]}`")
 
 
 def _open_folder(path: Path) -> Package:
