@@ -321,7 +321,7 @@ def _document(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise RequestError(f"`{path}` is not UTF-8: {error.reason} at byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{path}` is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from error
 
 

@@ -95,7 +95,7 @@ def deciding_files(source: Source) -> tuple[Path, ...]:
         case SourceKind.UV:
             root = source.files[0].parent
             # Found by their one form rather than by a parser: a warm build reads nothing else of the lock.
-            places = _LOCAL_SOURCE.findall(source.files[0].read_text(encoding="utf-8"))
+            places = _LOCAL_SOURCE.findall(source.files[0].read_text(encoding="utf-8", errors="replace"))
             folders = {source.project, root, *(root / place for place in places)}
             return (*source.files, *(folder / SourceKind.PYPROJECT.value for folder in sorted(folders)))
         case _:

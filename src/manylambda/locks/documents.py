@@ -110,7 +110,7 @@ def load(path: Path) -> Table:
         raise RequestError(f"`{path.name}` does not exist: {path}") from error
     except OSError as error:
         raise RequestError(f"`{path.name}` cannot be read: {error.strerror}: {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{path.name}` is not valid TOML: {error}") from error
 
 

@@ -223,7 +223,7 @@ def _from_json(text: str, base: str, thin: str | None = None) -> Iterable[IndexF
                 size=entry.get("size"),
                 uploaded=entry.get("upload-time"),
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise FetchError(f"an index page is not as PEP 691 says: `{_clean(base)}`") from error
 
 

@@ -454,7 +454,7 @@ def source_tree_name(directory: Path) -> str | None:
 
     try:
         document = tomllib.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         document = {}
     project: object
     for project in (document.get("project"), (document.get("tool") or {}).get("poetry")):
@@ -469,7 +469,7 @@ def source_tree_name(directory: Path) -> str | None:
         return normalise(name.strip())
     try:
         tree = ast.parse((directory / "setup.py").read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None)) == "setup":

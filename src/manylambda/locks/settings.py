@@ -265,7 +265,7 @@ def _uv_table(path: Path, *, whole: bool) -> Iterator[tuple[Mapping[str, Any], P
         return
     except NotADirectoryError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"cannot read `{path}`: {error}") from error
     table = document if whole else (document.get("tool") or {}).get("uv")
     if not isinstance(table, dict):

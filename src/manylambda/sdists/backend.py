@@ -45,7 +45,7 @@ def parse_build_system(text: str, name: str) -> BuildSystem:
     """Read `[build-system]` of a `pyproject.toml`. Raises `PackagingError` for one that says nonsense."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PackagingError(f"`pyproject.toml` of `{name}` cannot be read: {error}") from error
     table = document.get("build-system")
     if not isinstance(table, dict):

@@ -71,7 +71,7 @@ def _declared(text: str, version: str | None) -> str | None:
     """Write the metadata that a `[project]` table declares; None when it leaves any of it to the build."""
     try:
         project = tomllib.loads(text).get("project")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(project, dict):
         return None

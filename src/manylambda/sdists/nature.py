@@ -120,7 +120,7 @@ def _suffix(name: str) -> str:
 def _table(text: str | None) -> dict[str, Any]:
     try:
         return tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return {}
 
 

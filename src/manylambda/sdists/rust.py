@@ -152,7 +152,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a file of cargo's; one that is not there or is damaged says nothing."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import yaml
+
+_LARGEST: Final = 1_000_000
+"""Nodes of a file, with all that its aliases repeat: a hundred times the largest template that CloudFormation takes."""
 _WITHOUT_PREFIX: Final = frozenset({"Ref", "Condition"})
 
 
@@ -31,12 +35,18 @@ def parse(text: str, path: Path) -> Any:
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text)  # tabs are no white space of YAML
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     import yaml
 
     try:
-        return yaml.load(text, Loader=_loader())  # noqa: S506 - a `SafeLoader`
+        loader = _loader()(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > _LARGEST:
+            raise RequestError(f"`{path}` cannot be read: its aliases make too much of it")  # "billion laughs"
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}" if mark else ""
@@ -44,6 +54,17 @@ def parse(text: str, path: Path) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         fact = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
         raise RequestError(f"`{path}` cannot be read: {fact}") from error
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the nodes that a text stands for: aliases of aliases multiply them. A node that has itself has no end."""
+    size = known.get(id(node))
+    if size is None:
+        known[id(node)] = _LARGEST + 1  # while it is counted
+        children = node.value if isinstance(node.value, list) else ()
+        pairs = (each for child in children for each in (child if isinstance(child, tuple) else (child,)))
+        size = known[id(node)] = 1 + sum(_size(each, known) for each in pairs)
+    return size
 
 
 def _text(path: Path) -> str:

@@ -7,6 +7,7 @@ What SAM itself does decides: `samcli.lib.providers` of aws-sam-cli 1.170 for pl
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ NAMES: Final = ("template.yaml", "template.yml", "template.json")
 
 _FUNCTIONS: Final = {"AWS::Serverless::Function": "CodeUri", "AWS::Lambda::Function": "Code"}
 _LAYERS: Final = {"AWS::Serverless::LayerVersion": "ContentUri", "AWS::Lambda::LayerVersion": "Content"}
+_ID: Final = re.compile(r"[A-Za-z0-9]+")
 _DEFAULT_ARCHITECTURE: Final = "x86_64"
 _UNKNOWN: Final = "its runtime is known to CloudFormation only"
 _REMOTE: Final = "its code lies in S3"
@@ -118,14 +120,17 @@ def read_template(path: Path) -> Template:
     functions: list[Function] = []
     layers: list[Layer] = []
     skipped: dict[str, str] = {}
-    for name, resource in document["Resources"].items():
-        kind = resource.get("Type") if isinstance(resource, dict) else None
+    for key, resource in document["Resources"].items():
+        name = str(key)
+        kind = str(_mapping(resource).get("Type"))
         try:
+            if kind in {*_FUNCTIONS, *_LAYERS} and not _ID.fullmatch(name):
+                raise _Skipped("CloudFormation takes letters and digits as a name")
             if kind in _FUNCTIONS:
                 functions.append(reader.function(name, kind, resource))
             elif kind in _LAYERS:
                 layers.append(reader.layer(name, kind, resource))
-            elif str(name).startswith("Fn::ForEach"):
+            elif name.startswith("Fn::ForEach"):
                 raise _Skipped("what a loop makes is known to CloudFormation only")
         except _Skipped as reason:
             skipped[name] = str(reason)
@@ -215,7 +220,7 @@ class _Reader:
     def _own_layers(self, value: object) -> Iterator[str]:
         for each in value if isinstance(value, list) else ():
             name = each.get("Ref") if isinstance(each, dict) else None
-            if isinstance(name, str) and _mapping(self._resources.get(name)).get("Type") in _LAYERS:
+            if isinstance(name, str) and str(_mapping(self._resources.get(name)).get("Type")) in _LAYERS:
                 yield name
 
     def _text(self, value: object) -> str | None:

@@ -100,7 +100,7 @@ def _event(text: str) -> Any:
             where = f"`{text}`"
             text = Path(text).read_text(encoding="utf-8-sig")
         return json.loads(text)
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         if where == "the event" and text.endswith(".json"):
             raise RequestError(f"there is no file `{text}`", hint="an event is JSON, a file, or `-`") from error
         raise RequestError(

@@ -22,7 +22,7 @@ def describe(project: Path) -> Described | None:
         return None
     try:
         document = json.loads(source.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{source.path}` is not JSON: {error}") from error
     if not isinstance(document, dict):
         return None
@@ -36,7 +36,7 @@ def describe(project: Path) -> Described | None:
         name=str(document.get("app_name", "the app")),
         file=source.path,
         line=source.line(max(place, 0)),
-        architecture=named if named in {"x86_64", "arm64"} else None,
+        architecture=named if named in ("x86_64", "arm64") else None,
         handler=_HANDLER,
         folder=project,
     )

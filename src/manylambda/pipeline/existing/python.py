@@ -69,15 +69,21 @@ def _runtimes() -> list[str]:
 def _allowed(text: str, path: Path) -> str | None:
     try:
         document: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{path}` is not valid TOML: {error}") from error
-    node: Any = document.get("project", {}).get("requires-python")
-    if isinstance(node, str):
+    node = _at(document, "project", "requires-python")
+    if node is not None:
         return node
-    node = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python")
-    if not isinstance(node, str):
+    node = _at(document, "tool", "poetry", "dependencies", "python")
+    if node is None:
         return None
     return re.sub(r"\^\s*3\.(\d+)(?:\.\d+)?", r">=3.\1,<4", node)
+
+
+def _at(node: object, *keys: str) -> str | None:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node if isinstance(node, str) else None
 
 
 def handler(folder: Path) -> Said | None:
@@ -91,7 +97,7 @@ def _handlers(folder: Path) -> Iterator[Said]:
         source = read(path)
         try:
             tree = ast.parse(source.text) if source else None
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in tree.body if tree else ():
             if (name := _handler_name(node)) in _HANDLERS:

@@ -47,7 +47,7 @@ def _named(project: Path) -> Path | None:
         return None
     try:
         document = tomllib.loads(source.text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{source.path}` is not valid TOML: {error}") from error
     for command in ("build", "global"):
         node: object = document

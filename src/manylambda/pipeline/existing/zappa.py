@@ -20,7 +20,7 @@ def describe(project: Path) -> Described | None:
         return None
     try:
         stages = json.loads(source.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"`{source.path}` is not JSON: {error}") from error
     found = [(name, one) for name, one in stages.items() if isinstance(one, dict)] if isinstance(stages, dict) else []
     if not found:
@@ -37,7 +37,7 @@ def describe(project: Path) -> Described | None:
                 file=source.path,
                 line=source.line(match.start()) if match else 1,
                 runtime=runtime(stage.get("runtime")),
-                architecture=first if first in {"x86_64", "arm64"} else None,
+                architecture=first if first in ("x86_64", "arm64") else None,
                 folder=project,
                 unsure=(f"Zappa puts a handler of its own around `{stage.get('app_function', 'the app')}`",),
             ),

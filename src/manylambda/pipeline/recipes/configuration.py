@@ -5,10 +5,9 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
-from manylambda import archive
-from manylambda.errors import PackagingError, RequestError
+from manylambda.errors import RequestError
 from manylambda.pipeline.existing.decide import decide
-from manylambda.pipeline.recipes.model import Recipe
+from manylambda.pipeline.recipes.model import Recipe, replace_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +38,8 @@ def init(project: Path, request: Request, targets: Sequence[Target] = ()) -> Rec
     for one in decisions.folders:
         path = _place(one.folder)
         texts[path] = _written(path, one, kept, force=request.force)
-    for path, text in texts.items():
-        _write(path, text)
+    changed = {path: text.encode() for path, text in texts.items()}
+    replace_all({path: new for path, new in changed.items() if not path.exists() or path.read_bytes() != new})
     found = [
         {
             "key": each.key,
@@ -86,13 +85,13 @@ def _written(path: Path, one: Decision, kept: list[str], *, force: bool) -> str:
 
     try:
         text = path.read_bytes().decode() if path.exists() else ""
+        expected = tomllib.loads(text)
         document = tomlkit.parse(text)
-    except (UnicodeDecodeError, TOMLKitError) as error:
+    except (ValueError, RecursionError, TOMLKitError) as error:
         raise RequestError(f"`{path}` is not valid TOML: {error}") from error
     except OSError as error:
         raise RequestError(f"cannot read `{path}`: {error.strerror}") from error
     start = ("tool", "manylambda") if path.name == _PYPROJECT else ()
-    expected = tomllib.loads(text)
     for keys, value in _values(one):
         table: Any = document
         plain: Any = expected
@@ -122,20 +121,9 @@ def _written(path: Path, one: Decision, kept: list[str], *, force: bool) -> str:
 def _read(text: str) -> object:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _by_hand(values: Mapping[tuple[str, ...], Any]) -> str:
     return ", ".join(f"`{'.'.join(keys)} = {value!r}`" for keys, value in values.items())
-
-
-def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    try:
-        with archive.staged(path) as beside:
-            beside.write_bytes(text.encode())
-            beside.replace(path)
-    except OSError as error:
-        raise PackagingError(f"cannot write `{path}`: {error.strerror or error}") from error

@@ -105,7 +105,7 @@ class Repository:
                 f"  --architectures {target.architecture.value} --query CodeSha256 --output text"
             )
         return (
-            f"package=$(ls {package})\n"
+            f"package=$(ls {'*'.join(shlex.quote(part) if part else '' for part in package.split('*'))})\n"
             f"arrived=$({ask})\n"
             'test "$arrived" = "$(openssl dgst -sha256 -binary "$package" | base64)"'
         )
@@ -132,20 +132,24 @@ def find(settings: Settings, root: Path | None = None) -> Repository:
     source = discover(project, requirements=settings.requirements, lock=settings.lock)
     inside = [file.resolve() for file in source.files if file.resolve().is_relative_to(root)]
     resolving, building = _words(settings, _RESOLVING), _words(settings, _BUILDING)
-    for word in (*resolving, *building, project.relative_to(root).as_posix()):
-        if "${{" in word or "$[[" in word or "\n" in word:
+    lock = _own_lock(source.files[0], project) if source.kind is SourceKind.PYLOCK else None
+    below = project.relative_to(root).as_posix()
+    output = relative_path(_output(settings).resolve(), root)
+    decides = tuple(file.relative_to(root).as_posix() for file in inside)
+    for word in (*resolving, *building, below, output, *decides, *([lock] if lock else [])):
+        if "${{" in word or "$[[" in word or not word.isprintable():
             raise RequestError(f"a CI would read this as its own words: {word}", hint="give it another name")
     return Repository(
         root=root,
-        below=project.relative_to(root).as_posix(),
+        below=below,
         name=settings.name,
         targets=settings.targets,
         kind=settings.kind,
         resolving=resolving,
         building=building,
-        lock=_own_lock(source.files[0], project) if source.kind is SourceKind.PYLOCK else None,
-        output=relative_path(_output(settings).resolve(), root),
-        decides=tuple(file.relative_to(root).as_posix() for file in inside),
+        lock=lock,
+        output=output,
+        decides=decides,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from importlib.resources import files
@@ -81,4 +80,5 @@ def _call(name: str, target: Target, folder: Path, settings: Settings) -> str:
 
 def _escaped(text: str) -> str:
     """Write a text as in a string of HCL, where `${` and `%{` begin what is evaluated."""
-    return json.dumps(text)[1:-1].replace("${", "$${").replace("%{", "%%{")
+    text = re.sub(r'["\\\x00-\x1f\x7f]', lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.replace("${", "$${").replace("%{", "%%{")

@@ -23,4 +23,8 @@ def scalar(text: str) -> str:
     if is_plain and not is_word:
         return text
     is_readable_so = text.isascii() and text.isprintable() and '"' in text
-    return "'{}'".format(text.replace("'", "''")) if is_readable_so else json.dumps(text)
+    return (
+        "'{}'".format(text.replace("'", "''"))
+        if is_readable_so
+        else json.dumps(text, ensure_ascii=not text.isprintable())
+    )
