@@ -215,6 +215,23 @@ def test_the_commented_steps_deploy_what_was_built_and_see_it_arrive(
     assert "--architectures arm64" in job.told[-1]
 
 
+@pytest.mark.parametrize(("place", "kept"), [("it.zip", "it.zip"), ("out/it-{target}.zip", "out/it-*.zip")])
+def test_a_package_with_a_place_of_its_own_is_kept_and_deployed_from_there(
+    run: Run, repository: Path, place: str, kept: str
+) -> None:
+    targets = [ARM] if "{" not in place else [ARM, X86]
+    (repository / "manylambda.toml").write_text(f"targets = {targets}\nartifact = '{place}'\n")
+    run("init", "gitlab", repository)
+    run("init", "codebuild", repository)
+    gitlab, codebuild = repository / ".gitlab-ci.yml", repository / "buildspec.yml"
+    for path in (gitlab, codebuild):
+        uncommented(path)
+        assert f"package=$(ls {place.format(target=ARM)})" in path.read_text()
+    assert pipelines.loaded(gitlab)["package"]["artifacts"]["paths"] == [kept]
+    artifacts = pipelines.loaded(codebuild)["artifacts"]
+    assert artifacts == {"base-directory": str(Path(kept).parent), "files": [Path(kept).name]}
+
+
 # GitLab
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from manylambda.pipeline.recipes import repository
-from manylambda.pipeline.recipes.model import Recipe, write
 from manylambda.pipeline.recipes.yaml_text import commented, indented, scalar
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from manylambda.config import Settings
-    from manylambda.pipeline.recipes.model import Request
+    from manylambda.pipeline.recipes.model import Recipe, Request
     from manylambda.pipeline.recipes.repository import Repository
     from manylambda.progress import Progress
 
@@ -23,22 +22,15 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
 
     Raises RequestError where a file is there that says something else, unless `force`.
     """
-    found = repository.find(settings, request.folder)
-    found.tell(progress)
-    return Recipe(
-        recipe="codebuild",
-        targets=settings.targets,
-        files=write(found.root, {_FILE: _text(found)}, force=request.force),
-        summary=f"a build that makes and audits {', '.join(map(str, settings.targets))}",
-        steps=found.steps("codebuild"),
-    )
+    found = repository.find(settings, request.folder, progress)
+    return found.recipe("codebuild", _FILE, _text(found), "a build that makes and audits", force=request.force)
 
 
 def _text(found: Repository) -> str:
     enter = "".join(f"      - {scalar(line)}\n" for line in found.enter())
     check = f"      - {scalar(found.check())}\n" if found.lock else ""
     before = f"  pre_build:\n    on-failure: ABORT\n    commands:\n{check}" if check else ""
-    folder, _, pattern = found.output.rpartition("/") if "*" in found.output else (found.output, "", "**/*")
+    folder, _, pattern = found.output.rpartition("/") if found.is_exact else (found.output, "", "**/*")
     return f"""\
 # Builds and audits the Lambda packages of {found.name}; written by `manylambda init codebuild`, yours to change.
 version: 0.2
@@ -76,8 +68,6 @@ def _deploy(found: Repository) -> str:
     """Return the phase that deploys, as a comment: only its owner knows where to. The build's own role deploys."""
     if found.kind not in {"zip", "layer"}:
         return ""
-    pattern = f"*-{found.targets[0]}.zip" if "*" not in found.output else found.output.rpartition("/")[2]
-    folder = found.output.rpartition("/")[0] if "*" in found.output else found.output
     return commented(
         f"""\
 post_build:
@@ -86,7 +76,7 @@ post_build:
       set -e
       test "$CODEBUILD_BUILD_SUCCEEDING" = 1 # this phase runs after a failed one, too
       cd "$CODEBUILD_SRC_DIR" && NAME={scalar(found.name)}
-{indented(found.deploy(f"{folder}/{pattern}"), 6)}
+{indented(found.deploy(found.first_package), 6)}
 """,
         2,
     )

@@ -9,13 +9,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.pipeline.recipes import repository
-from manylambda.pipeline.recipes.model import Recipe, write
 from manylambda.pipeline.recipes.yaml_text import commented, indented, scalar
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from manylambda.config import Settings
-    from manylambda.pipeline.recipes.model import Request
+    from manylambda.pipeline.recipes.model import Recipe, Request
     from manylambda.pipeline.recipes.repository import Repository
     from manylambda.progress import Progress
 
@@ -27,17 +26,10 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
 
     Raises RequestError where a file is there that says something else, unless `force`.
     """
-    found = repository.find(settings, request.folder)
-    found.tell(progress)
+    found = repository.find(settings, request.folder, progress)
     slug = re.sub(r"[^a-z0-9]+", "-", found.name.lower()).strip("-") or "function"
     file = ".github/workflows/" + ("manylambda.yml" if found.below == "." else f"manylambda-{slug}.yml")
-    return Recipe(
-        recipe="github",
-        targets=settings.targets,
-        files=write(found.root, {file: _text(found)}, force=request.force),
-        summary=f"a workflow that builds and audits {', '.join(map(str, settings.targets))}",
-        steps=found.steps("github"),
-    )
+    return found.recipe("github", file, _text(found), "a workflow that builds and audits", force=request.force)
 
 
 def pinned(action: str) -> str:

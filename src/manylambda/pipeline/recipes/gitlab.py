@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from manylambda.pipeline.recipes import repository
-from manylambda.pipeline.recipes.model import Recipe, write
 from manylambda.pipeline.recipes.yaml_text import commented, indented, scalar
 from manylambda.progress import SILENT
 
 if TYPE_CHECKING:
     from manylambda.config import Settings
-    from manylambda.pipeline.recipes.model import Request
+    from manylambda.pipeline.recipes.model import Recipe, Request
     from manylambda.pipeline.recipes.repository import Repository
     from manylambda.progress import Progress
 
@@ -25,15 +24,8 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
 
     Raises RequestError where a file is there that says something else, unless `force`.
     """
-    found = repository.find(settings, request.folder)
-    found.tell(progress)
-    return Recipe(
-        recipe="gitlab",
-        targets=settings.targets,
-        files=write(found.root, {_FILE: _text(found)}, force=request.force),
-        summary=f"a pipeline that builds and audits {', '.join(map(str, settings.targets))}",
-        steps=found.steps("gitlab"),
-    )
+    found = repository.find(settings, request.folder, progress)
+    return found.recipe("gitlab", _FILE, _text(found), "a pipeline that builds and audits", force=request.force)
 
 
 def _text(found: Repository) -> str:
@@ -88,7 +80,6 @@ def _deploy(found: Repository) -> str:
     """Return the job that deploys, as a comment: only its owner knows where to, and by which role."""
     if found.kind not in {"zip", "layer"}:
         return ""
-    pattern = f"{found.output}/*-{found.targets[0]}.zip" if "*" not in found.output else found.output
     return commented(f"""\
 deploy:
   image: python:{repository.PYTHON}-slim
@@ -110,5 +101,5 @@ deploy:
     - printf %s "$AWS_TOKEN" > "$AWS_WEB_IDENTITY_TOKEN_FILE"
   script:
     - |
-{indented(found.deploy(pattern), 6)}
+{indented(found.deploy(found.first_package), 6)}
 """)

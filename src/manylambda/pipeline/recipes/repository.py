@@ -15,6 +15,7 @@ from manylambda.locks.discovery import discover
 from manylambda.locks.documents import is_piped, load
 from manylambda.locks.model import SourceKind
 from manylambda.locks.write import relative_path
+from manylambda.pipeline.recipes.model import Recipe, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,10 @@ class Repository:
     decides: tuple[str, ...]
     """The files that decide which distributions are shipped, relative to the root."""
     output: str
-    """Where packages are written to, relative to the root; with a `*` for the target where a place is exact."""
+    """The folder of the packages, or where `is_exact` their own place with a `*` for the target; from the root."""
+    is_exact: bool
+    first_package: str
+    """The package of the first target, from the root: a pattern of the shell."""
 
     def build(self, *words: str) -> str:
         """Give the command line that builds, with `words` before what the configuration does not say."""
@@ -66,13 +70,20 @@ class Repository:
         """The targets as flags."""
         return tuple(word for target in self.targets for word in ("-t", str(target)))
 
-    def tell(self, progress: Progress) -> None:
-        """Say what a CI will not do."""
-        if self.lock is None:
-            progress.info("there is no lock of `manylambda lock`, so no step checks one")
+    def recipe(self, name: str, file: str, text: str, what: str, *, force: bool) -> Recipe:
+        """Write the one file of a recipe, that is `what` the targets are built by.
 
-    def steps(self, recipe: str) -> tuple[str, ...]:
-        """Give what is left to do."""
+        Raises RequestError where it is there and says something else, unless `force`.
+        """
+        return Recipe(
+            recipe=name,
+            targets=self.targets,
+            files=write(self.root, {file: text}, force=force),
+            summary=f"{what} {', '.join(map(str, self.targets))}",
+            steps=self._steps(name),
+        )
+
+    def _steps(self, recipe: str) -> tuple[str, ...]:
         lock = f"`manylambda lock`, then `manylambda init {recipe} --force`: the lock is checked, too"
         deploy = "deploying stands there as a comment: fill in the role and the name"
         return (
@@ -117,9 +128,10 @@ class Repository:
         return words[words.index("--handler") :][:2] if "--handler" in words else ()
 
 
-def find(settings: Settings, root: Path | None = None) -> Repository:
-    """Find out what a CI has to know. `root` is the folder that is checked out; the one of git, unless it is named.
+def find(settings: Settings, root: Path | None, progress: Progress) -> Repository:
+    """Find out what a CI has to know, and say what it will not do.
 
+    `root` is the folder that is checked out; None for the one of git.
     Raises RequestError for what no CI could find: a project outside the repository, words that a CI would expand.
     """
     root = (root or _repository(settings.project)).resolve()
@@ -139,6 +151,9 @@ def find(settings: Settings, root: Path | None = None) -> Repository:
     for word in (*resolving, *building, below, output, *decides, *([lock] if lock else [])):
         if "${{" in word or "$[[" in word or not word.isprintable():
             raise RequestError(f"a CI would read this as its own words: {word}", hint="give it another name")
+    if lock is None:
+        progress.info("there is no lock of `manylambda lock`, so no step checks one")
+    first = settings.targets[0]
     return Repository(
         root=root,
         below=below,
@@ -149,6 +164,10 @@ def find(settings: Settings, root: Path | None = None) -> Repository:
         building=building,
         lock=lock,
         output=output,
+        is_exact=settings.artifact is not None,
+        first_package=relative_path(
+            (settings.artifact_of(first) or settings.output / f"*-{first}.zip").resolve(), root
+        ),
         decides=decides,
     )
 
