@@ -62,7 +62,7 @@ def test_a_good_image_is_told_in_one_line(run: Run, path: Path, temporary: Path)
     layout(BASE, APP, config=CONFIG).tar(path)
     assert audited(run, temporary, path).stdout == (
         "python3.13-x86_64: nothing found that keeps it from loading: 0 errors, 0 warnings, 0 notes in 1 file, "
-        "0 shared objects, 0.0 MiB unzipped\n"
+        "0 shared objects, 20.0 KiB unzipped\n"
     )
 
 

@@ -40,7 +40,7 @@ def test_a_project_becomes_a_zip_in_dist_named_for_project_and_target(run: Run, 
         f"demo          1.0      pure  {demo.stat().st_size / 1e6:.2f} MB   0.00 MB\n"
         "\n"
         f"python3.13-arm64: zip {made}\n"
-        "  0.0 MiB zipped, 0.0 MiB unzipped, 5 files\n"
+        "  956 B zipped, 440 B unzipped, 5 files\n"
         f"  sha256       {digest}\n"
         f"  code_sha256  {code}\n"
     )

@@ -254,6 +254,24 @@ def test_the_runtime_of_a_project_that_no_tool_describes(
     assert run("init", "--format", "json", cwd=place).json["targets"] == [target]
 
 
+def test_the_root_of_a_workspace_is_refused_and_a_member_is_not(run: Run, place: Path) -> None:
+    existing.write(
+        place,
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["orders"]\n',
+            "orders/pyproject.toml": '[project]\nname = "orders"\nversion = "1"\n',
+        },
+    )
+    ran = run("init", cwd=place, status=2)
+    assert ran.stderr == (
+        f"error: `{place}` is the root of a workspace, and no function\n\n"
+        "hint: name the folder of a function: `manylambda init FOLDER`\n"
+    )
+    assert "manylambda" not in (place / "pyproject.toml").read_text()
+    run("init", "orders", cwd=place)
+    assert "targets" in settings(place / "orders" / "pyproject.toml")
+
+
 @pytest.mark.parametrize(
     ("made", "handler"),
     [

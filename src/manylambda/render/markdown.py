@@ -13,7 +13,7 @@ from manylambda.audits import PROJECT, Severity
 from manylambda.pipeline.artifact import WrittenImage
 from manylambda.render.findings import counted
 from manylambda.render.markup import visible
-from manylambda.render.table import mebibytes, megabytes
+from manylambda.render.table import megabytes, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ def audit(report: Report, path: str) -> str:
     verdict = "will not load as it is" if report.has_errors else "nothing found that keeps it from loading"
     looked_at = (
         f"{counted(report.files, 'file')}, {counted(report.shared_objects, 'shared object')}, "
-        f"{mebibytes(report.unzipped_size)} unzipped"
+        f"{readable(report.unzipped_size)} unzipped"
     )
     return "\n\n".join((f"### {_code(path)} on {report.target}", f"**{verdict}** ({looked_at})", *_findings(report)))
 
@@ -57,13 +57,13 @@ def _artifact(artifact: Artifact, trial: TrialResult | None) -> str:
     if written is None:
         parts.append("**Not written**, because of the errors below.")
     else:
-        size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} packed, "
+        size = "" if artifact.kind == "dir" else f"{readable(written.size)} packed, "
         place, word, digest = (
             (written.place, "digest", written.digest)
             if isinstance(written, WrittenImage)
             else (artifact.path.name if artifact.path else "", "code&#95;sha256", written.code_sha256)
         )
-        held = f"{mebibytes(written.unzipped_size)} unzipped, {counted(written.files, 'file')}"
+        held = f"{readable(written.unzipped_size)} unzipped, {counted(written.files, 'file')}"
         parts.append(f"{_code(place)}: {size}{held}<br>{word} {_code(digest)}")
     if artifact.distributions:
         parts.append(_sizes(artifact))

@@ -8,7 +8,7 @@ from manylambda.audits import Severity
 from manylambda.render import findings
 from manylambda.render.console import harmless
 from manylambda.render.findings import Look, counted
-from manylambda.render.table import columns, mebibytes, megabytes
+from manylambda.render.table import columns, megabytes, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,10 +49,10 @@ def _artifact(artifact: Artifact, look: Look) -> str:
         parts.append(image.text(artifact))
     else:
         what = {"zip": "zip", "layer": "layer", "dir": "folder"}[artifact.kind]
-        size = "" if artifact.kind == "dir" else f"{mebibytes(written.size)} zipped, "
+        size = "" if artifact.kind == "dir" else f"{readable(written.size)} zipped, "
         parts.append(
             f"{artifact.target}: {what} {artifact.path}\n"
-            f"  {size}{mebibytes(written.unzipped_size)} unzipped, {counted(written.files, 'file')}\n"
+            f"  {size}{readable(written.unzipped_size)} unzipped, {counted(written.files, 'file')}\n"
             f"  sha256       {written.sha256}\n"
             f"  code_sha256  {written.code_sha256}"
         )
@@ -92,7 +92,7 @@ def audit(report: Report, look: Look = _PLAIN) -> str:
     verdict = "will not load as it is" if report.has_errors else "nothing found that keeps it from loading"
     rest = (
         f"{counts} in {counted(report.files, 'file')}, {counted(report.shared_objects, 'shared object')}, "
-        f"{mebibytes(report.unzipped_size)} unzipped"
+        f"{readable(report.unzipped_size)} unzipped"
         + ("" if report.image_glibc is None else f", by the image's own libraries (glibc {report.image_glibc})")
     )
     line = look.wrapped(f"{report.target}: {verdict}: {rest}", "  ")

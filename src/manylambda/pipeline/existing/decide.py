@@ -113,7 +113,12 @@ class _Deciding:
         return passed
 
     def _plain(self, folder: Path) -> Decision:
-        """Decide where no tool says anything."""
+        """Decide where no tool says anything. Raises RequestError for the root of a workspace, which is no function."""
+        if python.is_workspace(folder):
+            raise RequestError(
+                f"`{folder}` is the root of a workspace, and no function",
+                hint="name the folder of a function: `manylambda init FOLDER`",
+            )
         found = []
         targets = self._given
         if not targets:

@@ -60,30 +60,41 @@ def runtime(project: Path) -> Said:
     return Said(found, f"the newest runtime that `{allowed}` allows", pyproject.path, line)
 
 
+def is_workspace(project: Path) -> bool:
+    """Whether a folder only holds a workspace of uv together, and is no project itself."""
+    pyproject = read(project / "pyproject.toml")
+    document = _parsed(pyproject.text, pyproject.path) if pyproject else {}
+    return "project" not in document and _at(document, "tool", "uv", "workspace") is not None
+
+
 def _runtimes() -> list[str]:
     """Give the runtimes that packages are built for, the newest first, and what is deprecated after all others."""
     known = {one.runtime: one for one in all_targets() if one.can_build and one.status != "preview"}
     return sorted(known, key=lambda name: (known[name].status == "supported", known[name].python), reverse=True)
 
 
-def _allowed(text: str, path: Path) -> str | None:
+def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"`{path}` is not valid TOML: {error}") from error
+
+
+def _allowed(text: str, path: Path) -> str | None:
+    document = _parsed(text, path)
     node = _at(document, "project", "requires-python")
-    if node is not None:
+    if isinstance(node, str):
         return node
     node = _at(document, "tool", "poetry", "dependencies", "python")
-    if node is None:
+    if not isinstance(node, str):
         return None
     return re.sub(r"\^\s*3\.(\d+)(?:\.\d+)?", r">=3.\1,<4", node)
 
 
-def _at(node: object, *keys: str) -> str | None:
+def _at(node: object, *keys: str) -> object:
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
-    return node if isinstance(node, str) else None
+    return node
 
 
 def handler(folder: Path) -> Said | None:
