@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from manylambda.pipeline.recipes.yaml_text import scalar
+from product.conftest import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,3 +159,41 @@ def test_output_with_blanks_is_quoted_where_a_pipeline_deploys(run: Run, tmp_pat
 def test_words_of_a_ci_are_refused_wherever_they_stand(run: Run, tmp_path: Path) -> None:
     (tmp_path / "manylambda.toml").write_text('output = "${{ github.token }}"\n', encoding="utf-8")
     assert "as its own words" in run("init", "github", tmp_path, "-t", TARGET, status=2).stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_stops_nothing(project: Path, closed: str) -> None:
+    line = f"{shlex.join(command('build', project, '-t', TARGET, '--offline'))} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=project, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (project / "dist").iterdir()] == [f"{project.name}-{TARGET}.zip"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("is_pipe", [True, False], ids=["pipe", "full"])
+def test_messages_that_nobody_can_read_stop_nothing(project: Path, *, is_pipe: bool) -> None:
+    if is_pipe:
+        reader, where = os.pipe()
+        os.close(reader)
+    elif sys.platform == "linux":
+        where = os.open("/dev/full", os.O_WRONLY)
+    else:
+        pytest.skip("no device that is always full")
+    words = command("build", project, "-t", TARGET, "--offline", "-v")
+    with open(where, "wb") as stderr:
+        done = subprocess.run(words, cwd=project, stdout=subprocess.PIPE, stderr=stderr, check=False)
+        failed = subprocess.run(command("build", project / "none"), stdout=subprocess.PIPE, stderr=stderr, check=False)
+    assert done.returncode == 0
+    assert [path.name for path in (project / "dist").iterdir()] == [f"{project.name}-{TARGET}.zip"]
+    assert failed.returncode == 2
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A function that needs nothing."""
+    folder = tmp_path / "fn"
+    folder.mkdir()
+    (folder / "app.py").write_text("def handler(event, context): ...\n", encoding="utf-8")
+    (folder / "requirements.txt").touch()
+    return folder

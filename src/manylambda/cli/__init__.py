@@ -21,11 +21,24 @@ def run() -> NoReturn:
     At once: results are written and flushed, every file is closed and in its place. Taking tens of thousands of objects
     apart one by one would take longer than the audit did.
     """
+    _open_closed_streams()
     status = main()
     with contextlib.suppress(OSError):  # what could not be written was told when it was printed
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Let a stream that the caller closed lead nowhere: a file that is opened later would get its number, and results.
+
+    The lowest free number is given first, so each gets its own. `sys.stdin` stays None: who reads it tells of that.
+    """
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - stays open
 
 
 def main(argv: Sequence[str] | None = None) -> int:

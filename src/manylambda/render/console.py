@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from typing import IO, TYPE_CHECKING, Any, Final, Self
@@ -101,8 +102,9 @@ class Console:
             if self._bars is not None and self._bars.is_live:
                 self._bars.print(text)
             else:
-                self._stream.write(text + "\n")
-                self._stream.flush()
+                with contextlib.suppress(OSError):  # that nobody hears of it stops no build; its status tells
+                    self._stream.write(text + "\n")
+                    self._stream.flush()
 
 
 class _Bars:
