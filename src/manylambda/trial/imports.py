@@ -62,14 +62,11 @@ class _Process:
         self.ends: dict[int, Mapping[str, Any]] = {}
         self.begun: int | None = None
         self.begun_at = 0.0
-        self.is_done = False
 
     def hear(self, fact: Mapping[str, Any]) -> None:
         """Take one fact; what does not fit what came before is not ours."""
         event, index = fact.get("event"), fact.get("index")
-        if event == "done":
-            self.is_done = True
-        elif event == "begin" and index == len(self.ends) < len(self.modules):
+        if event == "begin" and index == len(self.ends) < len(self.modules):
             self.begun, self.begun_at = index, monotonic()
         elif event == "end" and index is not None and index == self.begun:
             self.ends[index] = fact

@@ -64,6 +64,11 @@ class Source(NamedTuple):
         """Give the line of a position."""
         return self.text.count("\n", 0, position) + 1
 
+    def line_of(self, key: str) -> int:
+        """Give the line on which a key of YAML or JSON stands first; 1 where none does."""
+        match = re.search(rf"^\s*(?:- )?[\"']?{re.escape(key)}[\"']?\s*:", self.text, re.MULTILINE)
+        return self.line(match.end()) if match else 1
+
 
 def sources(project: Path, suffixes: Collection[str]) -> Iterator[Source]:
     """Yield the project's own files of some suffixes, sorted; not what was installed, built or is for tests."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -21,24 +20,20 @@ def describe(project: Path) -> Described | None:
         return None
     template = read_template(path)
     source = read(path)
-    text = source.text if source else ""
-    found = []
-    for one in template.functions:
-        match = re.search(rf"^\s*[\"']?{re.escape(one.name)}[\"']?\s*:", text, re.MULTILINE)
-        line = text.count("\n", 0, match.end()) + 1 if match else 1
-        found.append(
-            Function(
-                name=one.name,
-                file=path,
-                line=line,
-                runtime=one.runtime,
-                architecture=one.architecture,
-                handler=one.handler,
-                folder=one.folder,
-            )
+    found = tuple(
+        Function(
+            name=one.name,
+            file=path,
+            line=source.line_of(one.name) if source else 1,
+            runtime=one.runtime,
+            architecture=one.architecture,
+            handler=one.handler,
+            folder=one.folder,
         )
+        for one in template.functions
+    )
     unsure = [f"`{name}` was passed over: {why}" for name, why in template.skipped.items()]
-    return Described("SAM", tuple(found), tuple(unsure)) if found or unsure else None
+    return Described("SAM", found, tuple(unsure)) if found or unsure else None
 
 
 def _named(project: Path) -> Path | None:
