@@ -197,3 +197,22 @@ def project(tmp_path: Path) -> Path:
     (folder / "app.py").write_text("def handler(event, context): ...\n", encoding="utf-8")
     (folder / "requirements.txt").touch()
     return folder
+
+
+def test_settings_end_their_lines_as_the_file_does(run: Run, project: Path) -> None:
+    file = project / "pyproject.toml"
+    file.write_bytes(b'[project]\r\nname = "x"\r\nversion = "1"\r\n')
+    run("init", project)
+    text = file.read_bytes()
+    assert b"targets" in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of POSIX")
+def test_names_with_line_ends_come_into_no_dockerfile(run: Run, project: Path) -> None:
+    requirements = project.parent / "req\n--index-url http:x\n.txt"
+    requirements.touch()
+    words = ("init", "docker", project, "-t", TARGET, "--offline")
+    assert "as its own words" in run(*words, "-r", requirements, status=2).stderr
+    assert "as its own words" in run(*words, "-o", project / "o\nRUN touch x", status=2).stderr
+    assert not list(project.rglob("Dockerfile"))

@@ -111,6 +111,8 @@ def _written(path: Path, one: Decision, kept: list[str], *, force: bool) -> str:
         table[last] = value
         plain[last] = value
     changed = tomlkit.dumps(document)
+    if 0 < text.count("\n") == text.count("\r\n"):
+        changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
     if _read(changed) != expected:
         raise RequestError(
             f"`{path}` cannot be changed without harm", hint=f"add by hand: {_by_hand(dict(_values(one)))}"

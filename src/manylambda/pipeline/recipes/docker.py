@@ -81,6 +81,11 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
     found = project_tree(settings.project, settings.files)
     copied = tuple(_copied(found, settings.project))
     source = dependencies.find_source(settings, progress)
+    for name in (below, *(one.path for one in copied), *(file.name for file in source.files)):
+        if not name.isprintable():  # the end of a line would begin an instruction, or an option of pip
+            raise RequestError(
+                f"a Dockerfile would read a part of this as its own words: {name}", hint="give it another name"
+            )
     chosen = undamaged(lambda: _choose(settings, source, found, progress), progress)
     base = _base(target, settings, progress)
     if settings.handler is None:
