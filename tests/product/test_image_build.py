@@ -454,14 +454,10 @@ def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
     )
     blobs = cache / "v1" / "blobs" / "sha256"
 
-    def pulled() -> bool:
-        settings = load_settings(
-            project,
-            targets=[X86],
-            kind="image",
-            handler="app.handler",
-            image_output=f"registry:{registry_.host}/on-ours:1",
-        )
+    def pulled(base: str | None = None) -> bool:
+        to = f"registry:{registry_.host}/on-ours:1"
+        more = {"image_base": base} if base else {}
+        settings = load_settings(project, targets=[X86], kind="image", handler="app.handler", image_output=to, **more)
         (artifact,) = build(settings).artifacts
         assert artifact.written is not None
         return any((blobs / digest[:2] / digest).exists() for digest in layers)
@@ -472,6 +468,9 @@ def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
     }
     with_native(index, project, "plain.so")
     assert not pulled()
+    assert pulled(f"{name}@{ours.top[0]['digest']}"), "a digest beside the tag may be that of any image"
+    for digest in layers:
+        (blobs / digest[:2] / digest).unlink()
     with_native(index, project, "needs_used.so")
     assert pulled()
 

@@ -197,8 +197,8 @@ def _find(settings: Settings, target: Target, place: ImagePlace, cache: Cache, p
         whole = pulled or pull(reference.pinned(resolved.manifest.digest), architecture, **options)
         return FileSystem(whole, choose(read_images(whole), architecture, whole.name).layers, Scratch(), ())
 
-    # Its name says what is in it. A digest may be any of its images', and other names say nothing.
-    is_ours = reference._replace(digest=None) in {default, Reference.parse(target.image)} and reference.tag is not None
+    # By its tag Lambda's own says what is in it; a digest may be that of any image, and other names say nothing.
+    is_ours = reference in {default, Reference.parse(target.image)}
     return FoundBase(image, str(image.reference), target, cache, open_, is_ours=is_ours)
 
 
