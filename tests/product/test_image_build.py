@@ -27,6 +27,7 @@ from trial import containers, hosts, runtime
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from manylambda.pipeline.artifact import Artifact
     from product.conftest import Run
     from product.loopback import Index
 
@@ -454,25 +455,33 @@ def test_lambdas_own_base_is_looked_into_where_the_table_finds_something(
     )
     blobs = cache / "v1" / "blobs" / "sha256"
 
-    def pulled(base: str | None = None) -> bool:
+    def is_here() -> bool:
+        return any((blobs / digest[:2] / digest).exists() for digest in layers)
+
+    def built(base: str | None = None, handler: str = "app.handler") -> Artifact:
         to = f"registry:{registry_.host}/on-ours:1"
         more = {"image_base": base} if base else {}
-        settings = load_settings(project, targets=[X86], kind="image", handler="app.handler", image_output=to, **more)
+        settings = load_settings(project, targets=[X86], kind="image", handler=handler, image_output=to, **more)
         (artifact,) = build(settings).artifacts
-        assert artifact.written is not None
-        return any((blobs / digest[:2] / digest).exists() for digest in layers)
+        return artifact
 
     layers = {
         one["digest"].removeprefix("sha256:")
         for one in json.loads(blob(tmp_path / "ours", ours.top[0]["digest"]))["layers"]
     }
     with_native(index, project, "plain.so")
-    assert not pulled()
-    assert pulled(f"{name}@{ours.top[0]['digest']}"), "a digest beside the tag may be that of any image"
+    assert built().written is not None
+    assert not is_here()
+    refused = built(handler="app.gone")
+    assert [one.rule for one in refused.report.findings] == ["handler-missing"]
+    assert not is_here()  # no library decides that
+    assert built(f"{name}@{ours.top[0]['digest']}").written is not None
+    assert is_here()  # a digest beside the tag may be that of any image
     for digest in layers:
         (blobs / digest[:2] / digest).unlink()
     with_native(index, project, "needs_used.so")
-    assert pulled()
+    assert built().written is not None
+    assert is_here()
 
 
 def test_a_handler_that_is_not_there_is_found(run: Run, locked: Path, base: Path) -> None:

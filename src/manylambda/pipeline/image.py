@@ -39,6 +39,10 @@ _LARGE: Final = 5 << 20
 _MOST_LAYERS: Final = 40
 """Besides the base's: Docker's storage takes 127, and manifests are to stay small."""
 _LABEL: Final = "org.opencontainers.image."
+_BY_LIBRARIES: Final = frozenset(
+    {"glibc-too-new", "library-missing", "library-shadowed", "symbol-undefined", "symbol-version-missing"}
+)
+"""Rules whose errors another system may not have."""
 
 
 def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWheel]) -> Artifact:
@@ -90,7 +94,8 @@ def _judged(packer: Packer, contents: Contents, base: FoundBase) -> tuple[audits
         return judged(None)
     if base.is_ours:
         subject, report = judged(None)
-        if not report.has_errors:
+        errors = {one.rule for one in report.findings if one.severity is audits.Severity.ERROR}
+        if not errors & _BY_LIBRARIES:
             return subject, report
     return judged(base.libraries(settings.image_environment))
 

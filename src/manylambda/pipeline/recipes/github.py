@@ -165,70 +165,60 @@ def _deploy(found: Repository) -> str:
         case "dir":
             return ""
         case "image":
-            job = f"""\
-deploy:
-  name: Deploy
-  needs: package
-  if: ${{{{ github.ref == 'refs/heads/main' }}}}
-  runs-on: {_RUNNER}
-  timeout-minutes: 20
-  environment: production
-  permissions:
-    id-token: write # to prove to AWS who asks: there is no key to keep
+            minutes = 20
+            environment = f"""\
   env:
     FUNCTION: {scalar(found.name)}
     REPOSITORY: 111122223333.dkr.ecr.eu-central-1.amazonaws.com/{found.name.lower()}
-  defaults:
-    run:
-      working-directory: .
-  steps:
-    - name: Get the image
-      uses: {pinned("actions/download-artifact")}
-      with:
-        name: {found.name}-{found.targets[0]}
-        path: image
+"""
+            install = f"""\
     - name: Install manylambda
       run: pipx install {repository.REQUIREMENT}
-    - name: Become the role
-      uses: {pinned("aws-actions/configure-aws-credentials")}
-      with:
-        role-to-assume: arn:aws:iam::111122223333:role/deploy
-        aws-region: eu-central-1
+"""
+            steps = """\
     - name: Deploy
       run: |
-        aws ecr get-login-password | docker login --username AWS --password-stdin "${{REPOSITORY%%/*}}"
+        aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY%%/*}"
         manylambda push image "$REPOSITORY:$GITHUB_SHA"
         aws lambda update-function-code --function-name "$FUNCTION" --image-uri "$REPOSITORY:$GITHUB_SHA"
 """
         case _:
-            job = f"""\
-deploy:
-  name: Deploy
-  needs: package
-  if: ${{{{ github.ref == 'refs/heads/main' }}}}
-  runs-on: {_RUNNER}
-  timeout-minutes: 10
-  environment: production
-  permissions:
-    id-token: write # to prove to AWS who asks: there is no key to keep
-  defaults:
-    run:
-      working-directory: .
-  steps:
-    - name: Get the package
-      uses: {pinned("actions/download-artifact")}
-      with:
-        name: {found.name}-{found.targets[0]}
-        path: package
-    - name: Become the role
-      uses: {pinned("aws-actions/configure-aws-credentials")}
-      with:
-        role-to-assume: arn:aws:iam::111122223333:role/deploy
-        aws-region: eu-central-1
+            minutes, environment, install = 10, "", ""
+            steps = f"""\
     - name: Deploy
       env:
         NAME: {scalar(found.name)}
       run: |
 {indented(found.deploy("package/*.zip"), 8)}
 """
-    return commented(job, 2)
+    what = "image" if found.kind == "image" else "package"
+    return commented(
+        f"""\
+deploy:
+  name: Deploy
+  needs: package
+  if: ${{{{ github.ref == 'refs/heads/main' }}}}
+  runs-on: {_RUNNER}
+  timeout-minutes: {minutes}
+  environment: production
+  permissions:
+    id-token: write # to prove to AWS who asks: there is no key to keep
+{environment}\
+  defaults:
+    run:
+      working-directory: .
+  steps:
+    - name: Get the {what}
+      uses: {pinned("actions/download-artifact")}
+      with:
+        name: {found.name}-{found.targets[0]}
+        path: {what}
+{install}\
+    - name: Become the role
+      uses: {pinned("aws-actions/configure-aws-credentials")}
+      with:
+        role-to-assume: arn:aws:iam::111122223333:role/deploy
+        aws-region: eu-central-1
+{steps}""",
+        2,
+    )
