@@ -174,4 +174,6 @@ def test_a_cache_that_cannot_be_written_is_broken(run: Run, project: Path, bare:
 
 def test_a_folder_that_is_not_there_is_asked_wrongly(run: Run, tmp_path: Path) -> None:
     ran = run("doctor", tmp_path / "no", status=2)
-    assert ran.stderr == f"error: the project is not a folder: `{tmp_path / 'no'}`\n"
+    assert ran.stderr == (
+        f"error: the project is not a folder: `{tmp_path / 'no'}`\n\nhint: name the folder of the function's code\n"
+    )

@@ -62,7 +62,10 @@ def error_of(stderr: str) -> str:
                 "hint: `manylambda targets` lists what can be built\n"
             ),
         ),
-        (["build", "nowhere", "-t", TARGET], "error: the project is not a folder: `nowhere`\n"),
+        (
+            ["build", "nowhere", "-t", TARGET],
+            "error: the project is not a folder: `nowhere`\n\nhint: name the folder of the function's code\n",
+        ),
         (["build", ".", "-t", TARGET, "-r", "nowhere.txt"], "error: `{tmp}/nowhere.txt` does not exist\n"),
         (["build", ".", "-t", TARGET, "--lock", "pylock.toml"], "error: `{tmp}/pylock.toml` does not exist\n"),
         (
@@ -101,8 +104,14 @@ def error_of(stderr: str) -> str:
             ["build", ".", "-t", TARGET, "--name", "../x"],
             "error: `--name` must be letters, digits, `.`, `_` and `-`: `../x`\n",
         ),
-        (["plan", "nowhere", "-t", TARGET], "error: the project is not a folder: `nowhere`\n"),
-        (["lock", "nowhere", "-t", TARGET], "error: the project is not a folder: `nowhere`\n"),
+        (
+            ["plan", "nowhere", "-t", TARGET],
+            "error: the project is not a folder: `nowhere`\n\nhint: name the folder of the function's code\n",
+        ),
+        (
+            ["lock", "nowhere", "-t", TARGET],
+            "error: the project is not a folder: `nowhere`\n\nhint: name the folder of the function's code\n",
+        ),
         (
             ["audit", "nowhere", "-t", TARGET],
             "error: there is no package at `nowhere`\n\nhint: name a `.zip`, a wheel or a folder that exists\n",

@@ -220,7 +220,7 @@ _NO_TARGET: Final = (
 def _folder(project: Path) -> Path:
     folder = Path(os.path.abspath(project))  # noqa: PTH100 - a link to a project keeps its name
     if not folder.is_dir():
-        raise RequestError(f"the project is not a folder: `{project}`")
+        raise RequestError(f"the project is not a folder: `{project}`", hint="name the folder of the function's code")
     return folder
 
 

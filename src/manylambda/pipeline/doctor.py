@@ -112,7 +112,7 @@ class Diagnosis:
 def doctor(project: Path, environment: Mapping[str, str] = os.environ) -> Diagnosis:
     """Probe this machine, and the configuration of a project's folder. Raises RequestError where that is no folder."""
     if not project.is_dir():
-        raise RequestError(f"the project is not a folder: `{project}`")
+        raise RequestError(f"the project is not a folder: `{project}`", hint="name the folder of the function's code")
     cache = Cache.default(environment)
     sysconfig.get_config_vars()  # before Python 3.13 threads must not be the first to ask
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -31,7 +31,7 @@ def init(project: Path, request: Request, targets: Sequence[Target] = ()) -> Rec
     """
     project = project.absolute()
     if not project.is_dir():
-        raise RequestError(f"the project is not a folder: `{project}`")
+        raise RequestError(f"the project is not a folder: `{project}`", hint="name the folder of the function's code")
     decisions = decide(project, targets)
     texts: dict[Path, str] = {}
     kept: list[str] = []
