@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -790,6 +790,37 @@ def test_an_environment_that_cannot_be_made_is_an_error(engine: RootfsEngine, tm
         TrialError, match=r"^bubblewrap cannot make the environment: Can't find source path .*task: No such"
     ):
         run(one, "pass")
+    one.close()
+
+
+def test_bubblewrap_that_fails_before_its_process_is_looked_at_says_why(
+    engine: RootfsEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manylambda.trial.engines import sandbox
+    from manylambda.trial.model import Mounts
+
+    write(tmp_path / "task", {})
+    one = engine.open(Mounts(tmp_path / "task", None, None))
+    (tmp_path / "task").rmdir()
+    child = sandbox._child
+    gone: list[int] = []
+
+    def late(told: IO[bytes]) -> int | None:
+        number = child(told)
+        assert number is not None
+        until = time.monotonic() + 10
+        while Path("/proc", str(number)).exists():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        gone.append(number)
+        return number
+
+    monkeypatch.setattr(sandbox, "_child", late)
+    with pytest.raises(
+        TrialError, match=r"^bubblewrap cannot make the environment: Can't find source path .*task: No such"
+    ):
+        run(one, "pass")
+    assert gone
     one.close()
 
 

@@ -134,13 +134,11 @@ class _Run:
         try:
             telling.close()
             held.close()
-            child = _child(told)
-            first = os.pidfd_open(child) if child is not None else -1
-            if child is not None:
+            if (begun := _first(told)) is not None:
+                self._first, first = begun
                 stack.callback(os.close, first)
                 with contextlib.suppress(ProcessLookupError):  # bubblewrap has failed already, and says why
-                    self._bound(child, stack)
-                self._first = child
+                    self._bound(self._first, stack)
                 with contextlib.suppress(BrokenPipeError):
                     holding.write(b"1")
                 return process, first
@@ -278,6 +276,20 @@ def hint(failure: str) -> str | None:
 def _pipe() -> list[tuple[int, str]]:
     reader, writer = os.pipe()
     return [(reader, "rb"), (writer, "wb")]
+
+
+def _first(told: IO[bytes]) -> tuple[int, int] | None:
+    """Read which process bubblewrap has made, and open it: its number, a descriptor. None when it is gone already.
+
+    It is made before its environment is, so where that fails it may end before we have come to look.
+    """
+    child = _child(told)
+    if child is None:
+        return None
+    try:
+        return child, os.pidfd_open(child)
+    except ProcessLookupError:
+        return None
 
 
 def _child(told: IO[bytes]) -> int | None:
