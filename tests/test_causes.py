@@ -109,6 +109,9 @@ SAMPLES: Final[list[tuple[str, str, str]]] = [
         "foreign-binary",
         "manylambda build -t TARGET",
     ),
+    ("ImportError: wrong ELF class: ELFCLASS32", "elf-class-unnamed", "manylambda build -t TARGET"),
+    ("invalid ELF header", "foreign-binary-unnamed", "manylambda audit PACKAGE -t TARGET"),
+    ("OSError: /var/task/plugin: invalid ELF header", "foreign-binary", "manylambda build -t TARGET"),
     ("ImportError: /var/task/native.abi3.so: file too short", "file-damaged", "manylambda audit PACKAGE -t TARGET"),
     ("ImportError: /var/task/native.abi3.so: cannot read file data", "file-damaged", "manylambda build -t TARGET"),
     (

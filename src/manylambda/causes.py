@@ -408,7 +408,7 @@ class _Facts(NamedTuple):
             self._module(values)
         if "path" in values:
             values.setdefault("distribution", _distribution_of_path(values["path"]) or "")
-        values["path_or_file"] = values.get("path", "A file of the package")
+        values["path_or_file"] = f"`{values['path']}`" if values.get("path") else "A file of the package"
         if "glibc" in values:
             self._glibc(values)
         if "library" in values or values.get("distribution"):
