@@ -82,8 +82,8 @@ def test_a_package_reads_so() -> None:
 
 | distribution | version | kind | wheel | unzipped |
 | :-- | :-- | :-- | --: | --: |
-| <code>numpy</code> | 2.4.6 | compiled | 15.00 MB | 30.00 MB |
-| <code>pure</code> | 1.0 | pure | 0.01 MB | 0.01 MB |
+| <code>numpy</code> | 2.4.6 | compiled | 14.31 MiB | 28.61 MiB |
+| <code>pure</code> | 1.0 | pure | 0.00 MiB | 0.01 MiB |
 
 **2 warnings**
 
@@ -121,7 +121,7 @@ def test_a_summary_is_of_a_size_that_github_takes() -> None:
 def test_what_was_not_written_is_told_and_the_rest_of_a_long_table_is_counted() -> None:
     text = build(artifact(*((f"one-{number}", "1", 1000 + number) for number in range(60)), is_written=False))
     assert "**Not written**, because of the errors below." in text
-    assert text.splitlines()[-1] == "| 10 more |  |  | 0.01 MB | 0.02 MB |"
+    assert text.splitlines()[-1] == "| 10 more |  |  | 0.01 MiB | 0.02 MiB |"
     assert len(cells(text)) == 5 * 52
 
 

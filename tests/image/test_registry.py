@@ -246,7 +246,7 @@ def test_offline_what_was_never_pulled_is_missed(anonymous: RealRegistry, cache:
     assert error.message == f"`{pinned}` is not in the cache (`{pinned.digest}`) and `--offline` forbids fetching it"
     resolve(reference, "arm64", cache=cache, offline=False, progress=SILENT)
     error = failure(lambda: pulled(reference, cache, offline=True), NotCached)
-    assert error.message == (f"2 parts of `{reference}` (0.4 MB) are not in the cache and `--offline` forbids fetching")
+    assert error.message == f"2 parts of `{reference}` (0.4 MiB) are not in the cache and `--offline` forbids fetching"
 
 
 # Logins

@@ -36,8 +36,8 @@ def test_a_project_becomes_a_zip_in_dist_named_for_project_and_target(run: Run, 
     digest = sha256(made)
     code = base64.b64encode(bytes.fromhex(digest)).decode()
     assert ran.stdout == (
-        "distribution  version  kind    wheel  unzipped\n"
-        f"demo          1.0      pure  {demo.stat().st_size / 1e6:.2f} MB   0.00 MB\n"
+        "distribution  version  kind     wheel  unzipped\n"
+        f"demo          1.0      pure  {demo.stat().st_size / 2**20:.2f} MiB  0.00 MiB\n"
         "\n"
         f"python3.13-arm64: zip {made}\n"
         "  956 B zipped, 440 B unzipped, 5 files\n"

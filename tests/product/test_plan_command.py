@@ -30,10 +30,10 @@ def test_the_plan_says_what_is_shipped_and_why_nearer_files_are_not(run: Run, in
     native = "native-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
     total = pure.stat().st_size + (index.folder / native).stat().st_size
     assert ran.stdout == (
-        f"python3.11-x86_64: 2 distributions, {total / 1e6:.2f} MB to download\n"
-        "distribution  version  kind         size  file\n"
-        f"native        1.0      compiled  0.00 MB  {native}\n"
-        f"pure          1.0      pure      0.00 MB  {pure.name}\n"
+        f"python3.11-x86_64: 2 distributions, {total / 1024:.1f} KiB to download\n"
+        "distribution  version  kind          size  file\n"
+        f"native        1.0      compiled  0.00 MiB  {native}\n"
+        f"pure          1.0      pure      0.00 MiB  {pure.name}\n"
         "native 1.0: `cp311-cp311-manylinux_2_17_x86_64` is the best of 2 wheels of this release\n"
         "  refused native-2.0-cp311-cp311-manylinux_2_28_x86_64.whl: it needs glibc 2.28; the runtime has 2.26\n"
     )
@@ -102,7 +102,7 @@ def test_a_plan_from_a_lock_works_offline_without_refusals(run: Run, index: Inde
 
 def test_an_empty_plan_says_so(run: Run, project: Path) -> None:
     ran = run("plan", project, "-t", AL2023)
-    assert ran.stdout.startswith("python3.13-arm64: 0 distributions, 0.00 MB to download\n")
+    assert ran.stdout.startswith("python3.13-arm64: 0 distributions, 0 B to download\n")
 
 
 def test_all_that_stands_in_the_way_is_told(run: Run, index: Index, project: Path) -> None:

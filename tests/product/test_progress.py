@@ -66,7 +66,7 @@ def test_a_slow_download_shows_a_bar_that_is_gone_in_the_end(slow: Path) -> None
     shown, stdout, status = on_terminal("build", "-t", "python3.13-arm64", cwd=slow, env={"NO_COLOR": ""})
     assert status == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert re.search(r"fetch +demo-1\.0-py3-none-any\.whl .*0\.\d/0\.4 MB", plain)
+    assert re.search(r"fetch +demo-1\.0-py3-none-any\.whl .*0\.\d/0\.4 MiB", plain)
     assert "\x1b[2K" in shown  # the line of the bar is erased
     assert shown.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in shown  # and the cursor is back
     assert stdout.startswith("distribution  version")

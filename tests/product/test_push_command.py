@@ -81,14 +81,14 @@ def test_a_folder_is_pushed_and_the_next_step_told(run: Run, running: RealRegist
     ran = run("push", "image", f"{name}:1")
     assert ran.stdout == (
         f"{name}:1@{digest}\n"
-        "  arm64; 2.00 MB uploaded, 0.00 MB mounted, 0.00 MB there already\n"
+        "  arm64; 1.9 MiB uploaded, 0 B mounted, 0 B there already\n"
         "\n"
         f"aws lambda update-function-code --function-name NAME --image-uri {name}@{digest}\n"
     )
     assert ran.stderr == ""
     assert digest_of(f"{name}:1") == digest
     again = run("push", "image", f"{name}:1")
-    assert "0.00 MB uploaded, 0.00 MB mounted, 2.00 MB there already" in again.stdout
+    assert "0 B uploaded, 0 B mounted, 1.9 MiB there already" in again.stdout
 
 
 def test_the_json_is_as_its_schema_says(run: Run, running: RealRegistry, tmp_path: Path) -> None:

@@ -486,11 +486,11 @@ class Puller:
             task.finish()
 
     def _not_cached(self, missing: Sequence[Descriptor]) -> NotCached:
-        size = sum(part.size for part in missing) / 1e6
+        size = sum(part.size for part in missing) / (1 << 20)
         verb = "is" if len(missing) == 1 else "are"
         count = "1 part" if len(missing) == 1 else f"{len(missing)} parts"
         return NotCached(
-            f"{count} of `{self._name}` ({size:,.1f} MB) {verb} not in the cache and `--offline` forbids fetching",
+            f"{count} of `{self._name}` ({size:,.1f} MiB) {verb} not in the cache and `--offline` forbids fetching",
             hint="run once without `--offline`",
         )
 

@@ -32,6 +32,7 @@ _BARS: Final = {"progress.elapsed": "none", "progress.spinner": "bold", "bar.pul
 
 _COMMANDS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_MIB: Final = 1 << 20
 _DELAY: Final = 0.25
 """Seconds of work before bars appear: a build that is over at once should not flicker, nor wait for `rich`."""
 
@@ -221,5 +222,6 @@ class _Bar:
             speed = next((task.speed for task in self._display.tasks if task.id == self._id), None)
         if self._unit != "bytes":
             return f"{self._done}/{self._total}" if self._total else ""
-        text = f"{self._done / 1e6:.1f}/{self._total / 1e6:.1f} MB" if self._total else f"{self._done / 1e6:.1f} MB"
-        return f"{text}  {speed / 1e6:.1f} MB/s" if speed else text
+        done = f"{self._done / _MIB:.1f}"
+        text = f"{done}/{self._total / _MIB:.1f} MiB" if self._total else f"{done} MiB"
+        return f"{text}  {speed / _MIB:.1f} MiB/s" if speed else text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manylambda.pipeline.doctor import State
 from manylambda.render import upkeep
 from manylambda.render.findings import Look
-from manylambda.render.table import megabytes
+from manylambda.render.table import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,8 +93,8 @@ def _choice(one: Trials) -> tuple[State, str]:
 def _held(found: Diagnosis, look: Look) -> Iterator[str]:
     kinds = [one for one in found.held if one.entries]
     if kinds:
-        told = ", ".join(f"{one.kind.name} {megabytes(one.size)}" for one in kinds)
-        yield look.wrapped(f"{_INDENT}{megabytes(sum(one.size for one in kinds))}: {told}", _INDENT)
+        told = ", ".join(f"{one.kind.name} {readable(one.size)}" for one in kinds)
+        yield look.wrapped(f"{_INDENT}{readable(sum(one.size for one in kinds))}: {told}", _INDENT)
 
 
 def _line(state: State, told: str, look: Look) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from manylambda.pipeline.artifact import WrittenImage
 from manylambda.render.findings import counted
-from manylambda.render.table import columns, mebibytes, megabytes, readable
+from manylambda.render.table import columns, mebibytes, readable
 
 if TYPE_CHECKING:
     from manylambda.pipeline.artifact import Artifact
@@ -23,7 +23,7 @@ def text(artifact: Artifact) -> str:
     unpacked = f"{mebibytes(made.unzipped_size)} in /var/task, {counted(made.files, 'file')}"
     lines = [
         f"{artifact.target}: image {made.place}",
-        f"  {megabytes(made.size)} compressed, {unpacked}",
+        f"  {mebibytes(made.size)} compressed, {unpacked}",
         f"  digest  {made.digest}",
         f"  base    {made.base}",
         f"  runs    {command}",

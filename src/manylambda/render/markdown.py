@@ -13,7 +13,7 @@ from manylambda.audits import PROJECT, Severity
 from manylambda.pipeline.artifact import WrittenImage
 from manylambda.render.findings import counted
 from manylambda.render.markup import visible
-from manylambda.render.table import megabytes, readable
+from manylambda.render.table import mebibytes, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,13 +82,13 @@ def _sizes(artifact: Artifact) -> str:
             _code(one.name),
             _text(one.version),
             "compiled" if one.compiled else "pure",
-            megabytes(one.size),
-            megabytes(one.unzipped_size),
+            mebibytes(one.size, 2),
+            mebibytes(one.unzipped_size, 2),
         )
         for one in ordered[:_ROWS]
     ]
     if rest := ordered[_ROWS:]:
-        total = megabytes(sum(one.size for one in rest)), megabytes(sum(one.unzipped_size for one in rest))
+        total = mebibytes(sum(one.size for one in rest), 2), mebibytes(sum(one.unzipped_size for one in rest), 2)
         rows.append((f"{len(rest)} more", "", "", *total))
     return _table(("distribution", "version", "kind", "wheel", "unzipped"), rows, right={3, 4})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from manylambda.render.table import megabytes
+from manylambda.render.table import readable
 
 if TYPE_CHECKING:
     from manylambda.pipeline.push import PushResult
@@ -15,8 +15,8 @@ def text(result: PushResult) -> str:
     pushed = result.pushed
     return (
         f"{result.reference}\n"
-        f"  {result.architecture}; {megabytes(pushed.uploaded)} uploaded, {megabytes(pushed.mounted)} mounted, "
-        f"{megabytes(pushed.present)} there already\n"
+        f"  {result.architecture}; {readable(pushed.uploaded)} uploaded, {readable(pushed.mounted)} mounted, "
+        f"{readable(pushed.present)} there already\n"
         f"\n{command(result)}"
     )
 

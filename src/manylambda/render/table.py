@@ -22,14 +22,9 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: froz
     return "\n".join(lines)
 
 
-def megabytes(size: int) -> str:
-    """Return bytes as MB (10^6), the unit of disks and downloads, with enough figures to compare."""
-    return f"{size / 1e6:.2f} MB"
-
-
-def mebibytes(size: int) -> str:
-    """Return bytes as MiB (2^20), the unit of Lambda's limits."""
-    return f"{size / (1 << 20):.1f} MiB"
+def mebibytes(size: int, digits: int = 1) -> str:
+    """Return bytes as MiB (2^20), the unit of Lambda's limits; two digits compare the small ones of a column."""
+    return f"{size / (1 << 20):.{digits}f} MiB"
 
 
 def readable(size: int) -> str:

@@ -8,7 +8,7 @@ from manylambda.audits import Severity
 from manylambda.render import findings
 from manylambda.render.console import harmless
 from manylambda.render.findings import Look, counted
-from manylambda.render.table import columns, megabytes, readable
+from manylambda.render.table import columns, mebibytes, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,8 +67,8 @@ def _size_table(artifact: Artifact, *, verbose: bool) -> str:
             one.name,
             one.version,
             "compiled" if one.compiled else "pure",
-            megabytes(one.size),
-            megabytes(one.unzipped_size),
+            mebibytes(one.size, 2),
+            mebibytes(one.unzipped_size, 2),
         )
         for one in shown
     ]
@@ -79,8 +79,8 @@ def _size_table(artifact: Artifact, *, verbose: bool) -> str:
                 f"{len(rest)} more",
                 "",
                 "",
-                megabytes(sum(one.size for one in rest)),
-                megabytes(sum(one.unzipped_size for one in rest)),
+                mebibytes(sum(one.size for one in rest), 2),
+                mebibytes(sum(one.unzipped_size for one in rest), 2),
             )
         )
     return columns(("distribution", "version", "kind", "wheel", "unzipped"), rows, right=frozenset({3, 4}))
@@ -116,7 +116,7 @@ def _wheel(one: MadeWheel, look: Look) -> str:
         )
     else:
         how = f"built from {one.source}" if one.is_built else "from the index, as it is"
-        parts.append(f"{one.target}: {one.path}\n  {megabytes(one.size)}, {how}\n  sha256  {one.sha256}")
+        parts.append(f"{one.target}: {one.path}\n  {readable(one.size)}, {how}\n  sha256  {one.sha256}")
     return "\n\n".join(parts)
 
 
@@ -168,14 +168,14 @@ def _target_plan(one: TargetPlan, *, verbose: bool) -> str:
             planned.name,
             planned.version,
             kind(planned),
-            megabytes(planned.size) if planned.size is not None else "?",
+            mebibytes(planned.size, 2) if planned.size is not None else "?",
             planned.file,
         )
         for planned in one.distributions
     ]
     total = sum(planned.size or 0 for planned in one.distributions)
     text = columns(("distribution", "version", "kind", "size", "file"), rows, right=frozenset({3}))
-    lines = [f"{one.target}: {counted(len(rows), 'distribution')}, {megabytes(total)} to download", text]
+    lines = [f"{one.target}: {counted(len(rows), 'distribution')}, {readable(total)} to download", text]
     for planned in one.distributions:
         refused = planned.refused if verbose else planned.refused[:2]
         if refused or verbose:

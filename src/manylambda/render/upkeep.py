@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from manylambda.fetch.upkeep import DAY, HOUR
-from manylambda.render.table import columns, megabytes
+from manylambda.render.table import columns, mebibytes, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,18 +20,18 @@ def held(root: Path, holds: Iterable[Held]) -> str:
     found = [one for one in holds if one.entries]
     if not found:
         return f"{root}\n  empty"
-    rows = [(one.kind.title, f"{one.entries:,}", megabytes(one.size), _ago(one.used)) for one in found]
-    rows.append(("together", f"{sum(one.entries for one in found):,}", megabytes(sum(one.size for one in found)), ""))
+    rows = [(one.kind.title, f"{one.entries:,}", mebibytes(one.size), _ago(one.used)) for one in found]
+    rows.append(("together", f"{sum(one.entries for one in found):,}", mebibytes(sum(one.size for one in found)), ""))
     return f"{root}\n" + columns(("kind", "entries", "size", "last used"), rows, right=frozenset({1, 2}))
 
 
 def pruned(root: Path, result: Pruned, *, dry_run: bool) -> str:
     """Return what was removed, by kind, and what is left."""
     gone = [one for one in result.removed if one.entries]
-    freed, left = (megabytes(sum(one.size for one in kinds)) for kinds in (result.removed, result.kept))
+    freed, left = (readable(sum(one.size for one in kinds)) for kinds in (result.removed, result.kept))
     if not gone:
         return f"{root}\n  nothing to remove, {left} stay"
-    rows = [(one.kind.title, f"{one.entries:,}", megabytes(one.size)) for one in gone]
+    rows = [(one.kind.title, f"{one.entries:,}", mebibytes(one.size)) for one in gone]
     verb = "would be removed" if dry_run else "removed"
     table = columns((verb, "entries", "size"), rows, right=frozenset({1, 2}))
     return f"{root}\n{table}\n{freed} {verb}, {left} stay"

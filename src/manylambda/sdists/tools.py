@@ -29,7 +29,7 @@ class Tool(NamedTuple):
     package: str
     """The folder that it installs."""
     size: int
-    """Of its wheel, in MB, roughly."""
+    """Of its wheel, in MiB, roughly."""
     others: tuple[tuple[str, str, str], ...] = ()
     """What it needs besides: name, version and SHA-256 of a wheel for every host."""
 
@@ -66,7 +66,7 @@ def find_tool(tool: Tool, cache: Cache, options: ResolveOptions, progress: Progr
 def _fetch(tool: Tool, folder: Path, options: ResolveOptions, progress: Progress) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    progress.info(f"getting {tool.what}: {tool.title}, once (about {tool.size} MB)")
+    progress.info(f"getting {tool.what}: {tool.title}, once (about {tool.size} MiB)")
     task = progress.task("fetch", tool.title, None, unit="items")
     wanted = folder / "requirements.txt"
     hashes = " ".join(f"--hash=sha256:{one}" for one in tool.hashes)
