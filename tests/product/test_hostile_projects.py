@@ -79,6 +79,29 @@ def test_init_tells_of_json_that_cannot_be_read(run: Run, tmp_path: Path, name: 
     ("name", "document"),
     [
         ("zappa_settings.json", {"dev": {"architecture": [{"a": 1}]}}),
+        ("zappa_settings.json", {"dev": {"extends": "dev", "app_function": ["x"]}, "other": {"extends": ["dev"]}}),
+        ("zappa_settings.yml", {"dev": {"extends": {"a": 1}}, "1": 2}),
+        (".chalice/config.json", {"stages": {"dev": 1, "prod": []}}),
+        ("serverless.yml", {"provider": "${self:functions}", "functions": {"a": "${self:functions.a}", "b": [1]}}),
+        ("serverless.yml", {"provider": {"runtime": ["x"]}, "functions": "${file(serverless.yml)}", "layers": [1]}),
+        (
+            "template.yaml",
+            {
+                "Mappings": 1,
+                "Conditions": [1],
+                "Parameters": {"a": 1},
+                "Resources": {
+                    "F": {
+                        "Type": "AWS::Serverless::Function",
+                        "Properties": {
+                            "Runtime": {"Fn::FindInMap": {"Ref": ["a"]}},
+                            "Architectures": {"Fn::If": [{"a": 1}, 1, 2]},
+                            "CodeUri": {"Fn::Sub": [1, 2]},
+                        },
+                    }
+                },
+            },
+        ),
         (".chalice/config.json", {"lambda_architecture": ["arm64"]}),
         ("template.json", {"Resources": {"F": {"Type": ["x"]}}}),
         ("pyproject.toml", None),

@@ -229,8 +229,7 @@ def test_a_variable_that_cannot_be_known_is_told(run: Run, place: Path) -> None:
     existing.write(place, {"serverless.yml": text, "app.py": "def a(e, c): ...\n"})
     ran = run("init", "--format", "json", cwd=place)
     assert ran.json["unsure"] == [
-        "`architecture` of `a` is a variable: ${param:arch}",
-        "nothing names the architecture of `a`: x86_64 is the default",
+        "`architecture` of `a` is a variable: ${param:arch}; x86_64 is taken",
     ]
     assert settings(place / "manylambda.toml")["targets"] == ["python3.12-x86_64"]
 

@@ -202,3 +202,56 @@ def test_intrinsic_functions_become_their_long_forms(tmp_path: Path) -> None:
         "c": {"Fn::Join": ["-", [{"Ref": "X"}, "y"]]},
         "d": {"Fn::Transform": {"Name": "n", "Parameters": {"p": {"Ref": "X"}}}},
     }
+
+
+INTRINSICS = """\
+Parameters:
+  Stage: {Type: String, Default: dev}
+  Memory: {Type: Number, Default: 128}
+  Secret: {Type: String}
+Mappings:
+  Stages:
+    dev: {runtime: python3.13, architecture: arm64}
+    prod: {runtime: python3.12, architecture: x86_64}
+Conditions:
+  IsProd: !Equals [!Ref Stage, prod]
+  IsNot: !Not [!Condition IsProd]
+  Any: !Or [!Condition IsProd, !Condition IsNot]
+  All: !And [!Condition IsProd, !Condition Unknown]
+  Unknown: !Equals [!Ref Secret, x]
+  Circle: !Not [!Condition Circle]
+Resources:
+  F: {Type: AWS::Serverless::Function, Properties: {CodeUri: src, Runtime: python3.11, PROPERTY}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Architectures: [!FindInMap [Stages, !Ref Stage, architecture]]", ("python3.11", "arm64", "src")),
+        ("Architectures: !If [IsProd, [x86_64], [arm64]]", ("python3.11", "arm64", "src")),
+        ("Architectures: [!If [All, x86_64, arm64]]", ("python3.11", "arm64", "src")),
+        ("Architectures: [!If [Any, x86_64, arm64]]", ("python3.11", "x86_64", "src")),
+        ("CodeUri: !Sub 'code/${Stage}'", ("python3.11", "x86_64", "code/dev")),
+        ("CodeUri: !Sub ['code/${Name}', {Name: !Ref Stage}]", ("python3.11", "x86_64", "code/dev")),
+        ("CodeUri: !Join [/, [code, !Ref Stage]]", ("python3.11", "x86_64", "code/dev")),
+        ("Architectures: [!If [Unknown, x86_64, arm64]]", "its architecture is known to CloudFormation only"),
+        ("Architectures: [!If [Circle, x86_64, arm64]]", "its architecture is known to CloudFormation only"),
+        ("Architectures: [!Ref Secret]", "its architecture is known to CloudFormation only"),
+        ("Architectures: !FindInMap [Stages, other, architecture]", "its architecture is known to CloudFormation only"),
+        ("CodeUri: !Sub 'code/${AWS::Region}'", "its folder is known to CloudFormation only"),
+        ("CodeUri: !ImportValue x", "its folder is known to CloudFormation only"),
+        ("CodeUri: {Bucket: b, Key: k}", "its code lies in S3"),
+    ],
+)
+def test_what_intrinsic_functions_give_by_the_template_s_own_defaults(
+    tmp_path: Path, given: str, expected: object
+) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(INTRINSICS.replace("PROPERTY", given), encoding="utf-8")
+    template = read_template(path)
+    if isinstance(expected, str):
+        assert (template.functions, template.skipped) == ((), {"F": expected})
+    else:
+        (one,) = template.functions
+        assert (one.runtime, one.architecture, one.folder.relative_to(tmp_path).as_posix()) == expected

@@ -8,6 +8,7 @@ import pytest
 
 from manylambda.errors import RequestError
 from manylambda.templates.serverless import Function, find_service, read_service
+from manylambda.templates.variables import Variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,11 +48,11 @@ def test_functions_take_what_the_provider_says(tmp_path: Path) -> None:
     assert service.functions[:2] == (
         Function(
             name="api", runtime="python3.13", architecture="arm64", handler="app.handler", artifact="dist/all.zip",
-            variables={},
+            variables={}, assumed={},
         ),
         Function(
             name="worker", runtime="python3.11", architecture="x86_64", handler="worker.main",
-            artifact="dist/worker.zip", variables={},
+            artifact="dist/worker.zip", variables={}, assumed={},
         ),
     )  # fmt: skip
     assert {one.name: (one.target and str(one.target), one.variables) for one in service.functions} == {
@@ -72,6 +73,71 @@ def test_functions_may_be_a_list_of_tables(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert [(function.name, function.target) for function in read_service(path).functions] == [("a", None), ("b", None)]
+
+
+def test_what_other_files_and_defaults_say_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "serverless.yml"
+    path.write_text(
+        """
+service: shop
+custom:
+  stage: ${opt:stage, self:provider.stage, 'prod'}
+  architectures: {dev: arm64, prod: x86_64}
+provider:
+  name: aws
+  stage: dev
+  runtime: python3.${file(common.yml):python.minor}
+  architecture: ${self:custom.architectures.${self:custom.stage}}
+layers: {shared: {path: layer}}
+functions:
+  a: ${file(functions/a.yml)}
+  b: {handler: b.main, runtime: "${env:RUNTIME, 'python3.12'}", architecture: arm64, module: services/b}
+  c: ${file(gone.yml)}
+  d: {handler: "${self:custom.no}.main", runtime: "${sls:instanceId}"}
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "common.yml").write_text("python: {minor: 13}\n", encoding="utf-8")
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions" / "a.yml").write_text("handler: a.main\n", encoding="utf-8")
+    service = read_service(path)
+    a, b, d = service.functions
+    assert (a.handler, a.runtime, a.architecture, a.assumed) == (
+        "a.main", "python3.13", None, {"architecture": "arm64"},
+    )  # fmt: skip
+    assert (b.runtime, b.architecture, b.assumed, b.module) == (
+        None, "arm64", {"runtime": "python3.12"}, "services/b",
+    )  # fmt: skip
+    assert (a.target, b.target) == (None, None)  # `init serverless` builds nothing for a default
+    assert set(d.variables) == {"runtime", "handler", "architecture"}
+    assert service.skipped == {"c": "it is a variable that only Serverless knows: ${file(gone.yml)}"}
+    assert service.layers == ("shared",)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("${self:a}", "x"),
+        ("${self:none, 'y'}", "y"),
+        ('${self:none, "y, z"}', "y, z"),
+        ("${self:none, self:a}", "x"),
+        ("${self:table}", {"key": "x"}),
+        ("${self:table.key}-${sls:stage}", "x-dev"),
+        ("${self:table}-a", None),
+        ("${self:circle}", None),
+        ("${self:long}", None),
+        ("${file(../absent.yml):a}", None),
+        ("${file(code.js):a}", None),
+        ("${s3:bucket/key}", None),
+        ("${}", None),
+        ("$ {x", "$ {x"),
+        ("${x", None),
+        (3, 3),
+    ],
+)
+def test_variables(tmp_path: Path, value: object, expected: object) -> None:
+    document = {"a": "x", "table": {"key": "x"}, "circle": "${self:circle}", "long": "${self:long}${self:long}"}
+    assert Variables(document, tmp_path).given(value).value == expected
 
 
 def test_a_file_of_another_tool_is_no_service(tmp_path: Path) -> None:

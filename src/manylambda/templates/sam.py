@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manylambda.errors import RequestError
 from manylambda.target import Target
 from manylambda.templates.document import read_mapping
+from manylambda.templates.intrinsics import Intrinsics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ _LAYERS: Final = {"AWS::Serverless::LayerVersion": "ContentUri", "AWS::Lambda::L
 _ID: Final = re.compile(r"[A-Za-z0-9]+")
 _DEFAULT_ARCHITECTURE: Final = "x86_64"
 _UNKNOWN: Final = "its runtime is known to CloudFormation only"
+_UNKNOWN_ARCHITECTURE: Final = "its architecture is known to CloudFormation only"
+_UNKNOWN_PLACE: Final = "its folder is known to CloudFormation only"
 _REMOTE: Final = "its code lies in S3"
 
 
@@ -109,9 +112,9 @@ def _is_template(document: Mapping[str, Any]) -> bool:
 def read_template(path: Path) -> Template:
     """Read a template; raises RequestError for a file that is none.
 
-    A `Ref` to a parameter is its default, as `sam build` takes it without `--parameter-overrides`; `Globals` and
-    `IgnoreGlobals` count. Of what other intrinsic functions give nothing is known: a function whose runtime is one
-    is skipped, and named in `skipped`.
+    A `Ref` to a parameter is its default, as `sam build` takes it without `--parameter-overrides`, also within
+    `FindInMap`, `If`, `Join` and `Sub`; `Globals` and `IgnoreGlobals` count. Of what other intrinsic functions give
+    nothing is known: a function whose runtime, architecture or folder is one is skipped, and named in `skipped`.
     """
     document = read_mapping(path)
     if not _is_template(document):
@@ -146,8 +149,7 @@ class _Reader:
         self._folder = path.absolute().parent
         self._globals = _mapping(document.get("Globals"))
         self._resources = document["Resources"]
-        parameters = _mapping(document.get("Parameters"))
-        self._defaults = {name: each.get("Default") for name, each in parameters.items() if isinstance(each, dict)}
+        self._intrinsics = Intrinsics(document)
 
     def function(self, name: str, kind: str, resource: Mapping[str, Any]) -> Function:
         given = self._properties("Function" if kind.startswith("AWS::Serverless") else None, resource)
@@ -165,11 +167,19 @@ class _Reader:
             name=name,
             folder=folder,
             runtime=runtime,
-            architecture=next(self._texts(given.get("Architectures")), _DEFAULT_ARCHITECTURE),
+            architecture=self._architecture(given),
             handler=self._text(given.get("Handler")),
             layers=tuple(self._own_layers(given.get("Layers"))),
             build_method=self._text(_mapping(resource.get("Metadata")).get("BuildMethod")),
         )
+
+    def _architecture(self, given: Mapping[str, Any]) -> str:
+        if given.get("Architectures") is None:
+            return _DEFAULT_ARCHITECTURE
+        named = next(self._texts(given["Architectures"]), None)
+        if named is None:  # none that we know: SAM's default would be a guess
+            raise _Skipped(_UNKNOWN_ARCHITECTURE)
+        return named
 
     def layer(self, name: str, kind: str, resource: Mapping[str, Any]) -> Layer:
         given = self._properties("LayerVersion" if kind.startswith("AWS::Serverless") else None, resource)
@@ -207,15 +217,16 @@ class _Reader:
         return merged
 
     def _place(self, value: object) -> Path:
-        if isinstance(value, dict) and "Ref" in value:
-            value = self._text(value)
         if isinstance(value, dict) and "ZipFile" in value:
             raise _Skipped("its code stands in the template")
-        if not isinstance(value, str) or value.startswith(("s3://", "https://")):
+        known = self._intrinsics.value(value)
+        if known is None:
+            raise _Skipped(_UNKNOWN_PLACE)
+        if not isinstance(known, str) or known.startswith(("s3://", "https://")):
             raise _Skipped(_REMOTE)
-        if value.endswith((".zip", ".jar")):
-            raise _Skipped(f"it is packed already: {value}")
-        return Path(os.path.normpath(self._folder / value))
+        if known.endswith((".zip", ".jar")):
+            raise _Skipped(f"it is packed already: {known}")
+        return Path(os.path.normpath(self._folder / known))
 
     def _own_layers(self, value: object) -> Iterator[str]:
         for each in value if isinstance(value, list) else ():
@@ -224,18 +235,17 @@ class _Reader:
                 yield name
 
     def _text(self, value: object) -> str | None:
-        """Return a text, or that of the parameter that is referred to."""
-        if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("Ref"), str):
-            value = self._defaults.get(value["Ref"])
-        return value if isinstance(value, str) else None
+        """Return a text, or the one that an intrinsic function gives."""
+        known = self._intrinsics.value(value)
+        return known if isinstance(known, str) else None
 
     def _texts(self, value: object) -> Iterator[str]:
-        if isinstance(value, dict) and "Ref" in value:  # a parameter of the type CommaDelimitedList
-            yield from filter(None, map(str.strip, (self._text(value) or "").split(",")))
-        for each in value if isinstance(value, list) else ():
-            text = self._text(each)
-            if text is not None:
-                yield text
+        known = self._intrinsics.value(value)
+        if isinstance(known, str):  # a parameter of the type CommaDelimitedList
+            known = [each.strip() for each in known.split(",")]
+        for each in known if isinstance(known, list) else ():
+            if isinstance(each, str) and each:
+                yield each
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

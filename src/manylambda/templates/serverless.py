@@ -6,13 +6,13 @@ nothing. A file that is a program (`serverless.ts`, `serverless.js`) is not read
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.errors import RequestError
 from manylambda.target import Target
 from manylambda.templates.document import read_mapping
+from manylambda.templates.variables import Given, Variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("serverless.yml", "serverless.yaml", "serverless.json")
 
-_OWN: Final = re.compile(r"\$\{self:([\w.-]+)\}")
 _DEFAULT_ARCHITECTURE: Final = "x86_64"
 
 
@@ -38,6 +37,10 @@ class Function:
     """The zip that is uploaded for it, as it is written; None for what Serverless packs itself."""
     variables: Mapping[str, str]
     """Those of `runtime`, `architecture` and `handler` that only Serverless knows, with what is written."""
+    assumed: Mapping[str, str]
+    """Of those that it would give if nothing is said on its command line: `runtime` -> `python3.13`."""
+    module: str | None = None
+    """The folder that `serverless-python-requirements` makes the root of its package."""
 
     @property
     def target(self) -> Target | None:
@@ -58,6 +61,8 @@ class Service:
     """Functions that are none of ours: name -> why."""
     requirements: str | None
     """What `serverless-python-requirements` reads, if that is said (`custom.pythonRequirements.fileName`)."""
+    layers: tuple[str, ...]
+    """The names of its layers."""
 
 
 def find_service(folder: Path) -> Path | None:
@@ -72,22 +77,28 @@ def find_service(folder: Path) -> Path | None:
 def read_service(path: Path) -> Service:
     """Read a file; raises RequestError for one that is none.
 
-    Variables that name another value of the same file (`${self:custom.runtime}`) are followed; others are not known.
+    Variables that the service's own files answer (`${self:...}`, `${file(...)}`) are followed; of others nothing is
+    known, but what they give by default is told apart.
     """
     document = read_mapping(path)
     if "provider" not in document:
         raise RequestError(f"`{path}` has no `provider`", hint="name a file of the Serverless Framework")
-    provider = _mapping(document["provider"])
+    variables = Variables(document, path.parent)
+    provider = _mapping(variables.given(document["provider"]).value)
     functions: list[Function] = []
     skipped: dict[str, str] = {}
-    for name, one in _functions(document.get("functions")):
+    for name, one in _functions(variables, document.get("functions")):
+        if not isinstance(one, dict):
+            skipped[name] = f"it is a variable that only Serverless knows: {one}"
+            continue
         written = {
             "runtime": one.get("runtime", provider.get("runtime")),
             "architecture": one.get("architecture", provider.get("architecture")),
             "handler": one.get("handler"),
         }
-        known = {key: _text(document, value) for key, value in written.items()}
-        runtime = known["runtime"]
+        given = {key: variables.given(value) for key, value in written.items()}
+        known = {key: None if one.is_assumed else _text(one) for key, one in given.items()}
+        runtime = _text(given["runtime"])
         if "image" in one:
             skipped[name] = "it is a container image"
         elif runtime is not None and not runtime.startswith("python"):
@@ -97,39 +108,43 @@ def read_service(path: Path) -> Service:
             functions.append(
                 Function(
                     name=name,
-                    runtime=runtime,
+                    runtime=known["runtime"],
                     architecture=known["architecture"],
                     handler=known["handler"],
-                    artifact=_text(document, package.get("artifact")),
+                    artifact=_text(variables.given(package.get("artifact"))),
                     variables={
                         key: str(value) for key, value in written.items() if value is not None and known[key] is None
                     },
+                    assumed={
+                        key: text
+                        for key, each in given.items()
+                        if each.is_assumed and (text := _text(each)) is not None
+                    },
+                    module=_text(variables.given(one.get("module"))),
                 )
             )
+    requirements = variables.given(_at(document, "custom", "pythonRequirements"))
     return Service(
         path=path,
-        name=_text(document, document.get("service")),
+        name=_text(variables.given(document.get("service"))),
         functions=tuple(functions),
         skipped=skipped,
-        requirements=_text(document, _at(document, "custom", "pythonRequirements", "fileName")),
+        requirements=_text(variables.given(_mapping(requirements.value).get("fileName"))),
+        layers=tuple(map(str, _mapping(variables.given(document.get("layers")).value))),
     )
 
 
-def _functions(value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield what one table of functions has, or each of a list of them."""
+def _functions(variables: Variables, value: object) -> Iterator[tuple[str, object]]:
+    """Yield what one table of functions has, or each of a list of them; a function that is not known as a text."""
+    value = variables.given(value).value
     for table in value if isinstance(value, list) else [value]:
-        for name, given in _mapping(table).items():
-            yield str(name), _mapping(given)
+        for name, given in _mapping(variables.given(table).value).items():
+            known = variables.given(given).value
+            yield str(name), _mapping(known) if known is not None or given is None else given
 
 
-def _text(document: Mapping[str, Any], value: object) -> str | None:
-    """Return a text, or the one that a variable names; None for what only Serverless knows."""
-    for _ in range(8):  # variables that name each other in a circle
-        found = _OWN.fullmatch(value) if isinstance(value, str) else None
-        if found is None:
-            break
-        value = _at(document, *found[1].split("."))
-    return value if isinstance(value, str) and "${" not in value else None
+def _text(given: Given) -> str | None:
+    return given.value if isinstance(given.value, str) else None
 
 
 def _at(value: object, *keys: str) -> object:

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from manylambda.pipeline.existing.model import Described, Function, enclosed, sources
+from manylambda.pipeline.existing.model import Described, Function, enclosed, passed_layer, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from manylambda.pipeline.existing.model import Source
 
@@ -23,7 +23,13 @@ _ARCHITECTURES: Final = {"ARM_64": "arm64", "X86_64": "x86_64"}
 _ASSET: Final = re.compile(r"(?:from_asset|fromAsset)(?P<open>\()")
 _ENTRY: Final = re.compile(r"\bentry\s*[=:]\s*(?P<value>.*)", re.DOTALL)
 _LITERAL: Final = re.compile(r"\s*[\"'`]([^\"'`]+)[\"'`]")
-_JOINED: Final = re.compile(r"\s*(?:\w+\.)*(?:join|resolve)(?P<open>\()")
+_HERE: Final = re.compile(r"\b(?:__dirname|__file__|dirname|import\.meta)\b")
+_OTHER: Final = re.compile(r"\b(?P<kind>(?:Python)?LayerVersion|DockerImageFunction)(?P<open>\()")
+_SPREAD: Final = re.compile(r"(?:\.\.\.|\*\*)(\w+)")
+_CALLS: Final = 500
+"""Of a file: more than a person writes."""
+_LONGEST: Final = 20_000
+"""Characters of a call."""
 
 
 class _Constant(NamedTuple):
@@ -47,14 +53,49 @@ def describe(project: Path) -> Described | None:
         for one in texts
         for match in _ARCHITECTURE.finditer(one.text)
     ]
+    shared_runtimes, shared_architectures = _outside(runtimes, texts), _outside(architectures, texts)
     found = [
         function
         for one in texts
-        for match in _CALL.finditer(one.text)
-        if (function := _function(project, one, match, runtimes, architectures)) is not None
+        for match in _calls(one, _CALL)
+        if (function := _function(project, one, match, shared_runtimes, shared_architectures)) is not None
     ]
-    unsure = () if found else ("`cdk.json` is there, and no function of Python was found in the sources of the app",)
-    return Described("the CDK", tuple(found), unsure)
+    unsure = [] if found else ["`cdk.json` is there, and no function of Python was found in the sources of the app"]
+    for one in texts:
+        for match in _calls(one, _OTHER):
+            named = _ID.match(one.text, match.end())
+            name = named["id"] if named else f"{one.path.relative_to(project).as_posix()}:{one.line(match.start())}"
+            is_image = match["kind"] == "DockerImageFunction"
+            unsure.append(f"`{name}` was passed over: it is a container image" if is_image else passed_layer(name))
+    return Described("the CDK", tuple(found), tuple(unsure))
+
+
+def _calls(source: Source, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """Yield what is not in a comment; what no bracket closes takes the rest of the file."""
+    position = 0
+    for _ in range(_CALLS):
+        match = pattern.search(source.text, position)
+        if match is None:
+            return
+        position = match.end()
+        length = len(enclosed(source.text, match.start("open")))
+        if length > _LONGEST:
+            position += length
+        line = source.text[source.text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        if not line.lstrip().startswith(("//", "#", "*", "/*")):
+            yield match
+
+
+def _outside(constants: Sequence[_Constant], texts: Sequence[Source]) -> list[_Constant]:
+    """Leave out what is an argument of one function: it says nothing of others."""
+    within = {
+        one.path: [
+            range(match.start("open"), match.end() + len(enclosed(one.text, match.start("open"))))
+            for match in _calls(one, _CALL)
+        ]
+        for one in texts
+    }
+    return [one for one in constants if not any(one.position in each for each in within[one.source.path])]
 
 
 def _function(
@@ -65,17 +106,22 @@ def _function(
     architectures: Sequence[_Constant],
 ) -> Function | None:
     call = enclosed(source.text, match.start("open"))
+    unsure: list[str] = []
+    for spread in _SPREAD.findall(call):
+        table = _table(source, spread)
+        call += table or ""
+        if table is None and not (_RUNTIME.search(call) and _ARCHITECTURE.search(call)):
+            unsure.append(f"`{spread}`, which more is taken from, was not read")
     is_built = match["kind"] == "PythonFunction"
     own = _RUNTIME.search(call)
-    if own is None and ("Runtime." in call or not runtimes):  # of another language, or no function of Lambda
+    if own is None and re.search(r"\bRuntime\.(?!PYTHON)[A-Z]", call):  # of another language
         return None
     named = _ID.match(call)
     asset = _ASSET.search(call)
     entry = _ENTRY.search(call) if is_built else None
-    if own is None and asset is None and entry is None:
+    if own is None and (asset is None or not runtimes) and entry is None:  # no function of Lambda
         return None
-    code = entry["value"] if entry else enclosed(call, asset.start("open")) if asset else ""
-    unsure: list[str] = []
+    code = _first_argument(entry["value"] if entry else enclosed(call, asset.start("open")) if asset else "")
     name = named["id"] if named else "the function"
     runtime = f"python{own[1]}.{own[2]}" if own else _only(runtimes, name, unsure, project)
     told = _ARCHITECTURE.search(call)
@@ -83,10 +129,12 @@ def _function(
     if architecture is None:
         architecture = "x86_64"
         unsure.append(f"`{name}` names no architecture: the CDK's default is x86_64")
-    folder = _folder(code, project, source)
+    folder, is_certain = _folder(code, project, source)
     if folder is None:
         folder = project
         unsure.append(f"the code of `{name}` is not named as text: the settings are for the folder of the app")
+    elif not is_certain:
+        unsure.append(f"the code of `{name}` is taken to be `{folder.relative_to(project).as_posix()}`: {code}")
     handler = _argument(call, "handler")
     if is_built:
         module = (_argument(call, "index") or "index.py").removesuffix(".py").replace("/", ".")
@@ -103,17 +151,40 @@ def _function(
     )
 
 
-def _folder(code: str, project: Path, source: Source) -> Path | None:
-    """Give the folder that a text names: a literal, or several that are joined, perhaps to the folder of the source."""
-    joined = _JOINED.match(code)
-    within = enclosed(code, joined.start("open")) if joined else code
-    literal = _LITERAL.match(code)
-    names = _LITERAL.findall(within) if joined else [literal[1]] if literal else []
-    if not names:
-        return None
-    bases = (source.path.parent, project) if joined and "dirname" in within else (project, source.path.parent)
-    places = [Path(os.path.normpath(base.joinpath(*names))) for base in bases]
-    return next((place for place in places if place.is_dir()), places[0])
+def _folder(code: str, project: Path, source: Source) -> tuple[Path | None, bool]:
+    """Give the folder that an expression names, and whether it says so: a literal, or literals that are joined."""
+    names = _LITERAL.findall(code)
+    if not names or any("{" in name for name in names):
+        return None, False
+    if _LITERAL.fullmatch(code.rstrip()):
+        places = [Path(os.path.normpath(base / names[0])) for base in (project, source.path.parent)]
+        return next((place for place in places if place.is_dir()), places[0]), True
+    here = source.path.parent
+    bases = [here, *(one for one in here.parents if one.is_relative_to(project))]
+    for base in bases if _HERE.search(code) else reversed(bases):
+        place = Path(os.path.normpath(base.joinpath(*names)))
+        if place.is_dir() and place.is_relative_to(project):
+            return place, base == here and _HERE.search(code) is not None
+    return None, False
+
+
+def _first_argument(text: str) -> str:
+    """Cut at the comma that ends it."""
+    position = 0
+    while position < len(text) and text[position] not in ",)]}":
+        if text[position] in "([{":
+            position += len(enclosed(text, position)) + 1
+        elif text[position] in "\"'`":
+            end = text.find(text[position], position + 1)
+            position = len(text) if end < 0 else end
+        position += 1
+    return text[:position].strip()
+
+
+def _table(source: Source, name: str) -> str | None:
+    """Give what a constant of the same file has, which is put among the arguments."""
+    match = re.search(rf"\b{re.escape(name)}\s*(?::[^=\n]+)?=\s*(?:dict\s*)?(?P<open>[({{])", source.text)
+    return f",{enclosed(source.text, match.start('open'))}" if match else None
 
 
 def _argument(call: str, name: str) -> str | None:

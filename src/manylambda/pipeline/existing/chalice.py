@@ -1,4 +1,4 @@
-"""Chalice: the first stage of `.chalice/config.json`. The runtime is that of the Python that runs it."""
+"""Chalice: the stage `dev`, else the first, of `.chalice/config.json`. The runtime is the Python that runs Chalice."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from manylambda.pipeline.existing.model import Described, Function, read
 if TYPE_CHECKING:
     from pathlib import Path
 
+_STAGE: Final = "dev"
+"""What Chalice takes where none is named."""
 _HANDLER: Final = "app.app"
 _ARCHITECTURE: Final = "x86_64"
 
@@ -27,7 +29,9 @@ def describe(project: Path) -> Described | None:
     if not isinstance(document, dict):
         return None
     stages = document.get("stages")
-    stage = next(iter(stages.values()), None) if isinstance(stages, dict) else None
+    stages = stages if isinstance(stages, dict) else {}
+    name = _STAGE if _STAGE in stages else next(iter(stages), None)
+    stage = stages.get(name)
     named = (stage.get("lambda_architecture") if isinstance(stage, dict) else None) or document.get(
         "lambda_architecture", _ARCHITECTURE
     )
@@ -40,4 +44,9 @@ def describe(project: Path) -> Described | None:
         handler=_HANDLER,
         folder=project,
     )
-    return Described("Chalice", (function,))
+    unsure = []
+    if len(stages) > 1:
+        unsure.append(f"only the stage `{name}` was read")
+    if (project / "vendor").is_dir():
+        unsure.append("Chalice puts what lies in `vendor` at the root of the package: add it to `files.sources`")
+    return Described("Chalice", (function,), tuple(unsure))

@@ -64,10 +64,22 @@ class Source(NamedTuple):
         """Give the line of a position."""
         return self.text.count("\n", 0, position) + 1
 
-    def line_of(self, key: str) -> int:
-        """Give the line on which a key of YAML or JSON stands first; 1 where none does."""
-        match = re.search(rf"^\s*(?:- )?[\"']?{re.escape(key)}[\"']?\s*:", self.text, re.MULTILINE)
+    def line_of(self, key: str, after: str | None = None) -> int:
+        """Give the line on which a key of YAML or JSON stands first, behind the key `after`; 1 where none does."""
+        start = 0
+        if after is not None and (table := _key(self.text, after, 0)) is not None:
+            start = table.end()
+        match = _key(self.text, key, start)
         return self.line(match.end()) if match else 1
+
+
+def _key(text: str, key: str, start: int) -> re.Match[str] | None:
+    return re.compile(rf"^\s*(?:- )?[\"']?{re.escape(key)}[\"']?\s*:", re.MULTILINE).search(text, start)
+
+
+def passed_layer(name: str) -> str:
+    """Tell that a layer is no function."""
+    return f"`{name}` was passed over: it is a layer (`manylambda build FOLDER --kind layer`)"
 
 
 def sources(project: Path, suffixes: Collection[str]) -> Iterator[Source]:

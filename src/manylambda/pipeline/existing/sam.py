@@ -6,7 +6,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from manylambda.errors import RequestError
-from manylambda.pipeline.existing.model import Described, Function, read
+from manylambda.pipeline.existing.model import Described, Function, passed_layer, read
 from manylambda.templates.sam import find_template, read_template
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def describe(project: Path) -> Described | None:
         for one in template.functions
     )
     unsure = [f"`{name}` was passed over: {why}" for name, why in template.skipped.items()]
+    unsure += [passed_layer(one.name) for one in template.layers]
     return Described("SAM", found, tuple(unsure)) if found or unsure else None
 
 

@@ -74,6 +74,9 @@ def _read(project: Path) -> Service:
         raise RequestError(f"`{project}` has no service of Serverless: none of {names}", hint="name its folder")
     service = read_service(path)
     unknown = {one.name: "its target is known to Serverless only" for one in service.functions if one.target is None}
+    unknown |= {
+        one.name: f"its package is that of the folder `{one.module}`" for one in service.functions if one.module
+    }
     service = replace(
         service,
         functions=tuple(one for one in service.functions if one.name not in unknown),

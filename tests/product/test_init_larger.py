@@ -1,0 +1,302 @@
+"""`manylambda init` in projects that say things at a distance: variables, modules, constants, several stages."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from product import existing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from product.conftest import Run
+
+HANDLER = "def handler(event, context): ...\n"
+LAYER = "it is a layer (`manylambda build FOLDER --kind layer`)"
+
+SAM = {
+    "template.yaml": """
+        Transform: AWS::Serverless-2016-10-31
+        Parameters:
+          Stage: {Type: String, Default: dev}
+          Secret: {Type: String}
+        Mappings:
+          Stages: {dev: {architecture: arm64}}
+        Conditions:
+          IsSecret: !Equals [!Ref Secret, yes]
+        Globals:
+          Function: {Runtime: python3.12, Handler: app.handler}
+        Resources:
+          Common:
+            Type: AWS::Serverless::LayerVersion
+            Properties: {ContentUri: common, CompatibleRuntimes: [python3.12]}
+          Api:
+            Type: AWS::Serverless::Function
+            Properties:
+              CodeUri: api
+              Architectures: [!FindInMap [Stages, !Ref Stage, architecture]]
+          Worker:
+            Type: AWS::Serverless::Function
+            Properties:
+              CodeUri: worker
+              Architectures: !If [IsSecret, [arm64], [x86_64]]
+        """,
+    "api/app.py": HANDLER,
+    "worker/app.py": HANDLER,
+}
+SERVERLESS = {
+    "serverless.yml": """
+        service: shop
+        custom:
+          api: {}
+        provider:
+          name: aws
+          runtime: python3.12
+          architecture: ${opt:architecture, 'arm64'}
+        package: {individually: true}
+        layers:
+          shared: {path: layer}
+        functions:
+          api: {handler: handler.handler, module: api}
+          worker: ${file(functions/worker.yml)}
+          gone: ${file(functions/gone.yml)}
+        """,
+    "functions/worker.yml": "handler: worker.handler\nmodule: worker\narchitecture: x86_64\n",
+    "api/handler.py": HANDLER,
+    "worker/worker.py": HANDLER,
+}
+CDK_TYPESCRIPT = {
+    "cdk.json": "{}",
+    "lib/stack.ts": """
+        const common = { runtime: lambda.Runtime.PYTHON_3_13, architecture: lambda.Architecture.ARM_64 };
+        new PythonLayerVersion(this, 'Common', { entry: 'layers/common' });
+        new PythonFunction(this, 'Jobs', { ...common, entry: './jobs' });
+        new PythonFunction(this, 'More', { ...more, entry: path.join(__dirname, '..', 'more') });
+        // new PythonFunction(this, 'Old', { entry: './old' });
+        new lambda.DockerImageFunction(this, 'Image', {});
+        new lambda.Function(this, 'Node', { runtime: lambda.Runtime.NODEJS_22_X, code: lambda.Code.fromAsset('n') });
+        """,
+    "jobs/index.py": HANDLER,
+    "more/index.py": HANDLER,
+}
+CDK_PYTHON = {
+    "cdk.json": "{}",
+    "infra/stack.py": """
+        ROOT = Path(__file__).parent.parent
+        PythonFunction(self, "Api", entry=str(ROOT / "code" / "api"), index="app.py",
+            runtime=Runtime.PYTHON_3_13, architecture=Architecture.ARM_64)
+        Function(self, "Job", runtime=Runtime.PYTHON_3_12, code=Code.from_asset("code/job"), handler="job.handler")
+        """,
+    "code/api/app.py": HANDLER,
+    "code/job/job.py": HANDLER,
+}
+TERRAFORM = {
+    "main.tf": """
+        locals {
+          runtime = "python3.12"
+          code    = "${path.module}/code"
+        }
+        variable "architecture" { default = "x86_64" }
+        variable "runtime" {}
+        module "api" {
+          source        = "terraform-aws-modules/lambda/aws"
+          handler       = "app.handler"
+          runtime       = local.runtime
+          architectures = [var.architecture]
+          source_path   = "./code/api"
+        }
+        module "multi" {
+          source  = "terraform-aws-modules/lambda/aws"
+          environment_variables = {
+            handler = "none"
+          }
+          handler = "app.handler"
+          runtime = "python3.13"
+          source_path = [
+            {
+              path             = "${local.code}/multi"
+              pip_requirements = true
+            }
+          ]
+        }
+        module "common" {
+          source       = "terraform-aws-modules/lambda/aws"
+          create_layer = true
+          runtime      = "python3.12"
+        }
+        module "called" {
+          source  = "./modules/function"
+          runtime = local.runtime
+          folder  = "${path.module}/code/called"
+        }
+        resource "aws_lambda_function" "each" {
+          handler  = each.value.handler
+          runtime  = "python3.12"
+          filename = data.archive_file.each.output_path
+        }
+        data "archive_file" "each" {
+          source_dir = "code/each"
+        }
+        resource "aws_lambda_function" "image" { package_type = "Image" }
+        resource "aws_lambda_function" "node" { runtime = "nodejs22.x" }
+        resource "aws_lambda_function" "unknown" { runtime = var.runtime }
+        """,
+    "terraform.tfvars": 'architecture = "arm64"\n',
+    "modules/function/main.tf": """
+        variable "runtime" { default = "python3.9" }
+        variable "folder" {}
+        data "archive_file" "code" {
+          source_dir = var.folder
+        }
+        resource "aws_lambda_function" "this" {
+          runtime       = var.runtime
+          handler       = "app.handler"
+          architectures = ["arm64"]
+          filename      = data.archive_file.code.output_path
+        }
+        """,
+    "code/api/app.py": HANDLER,
+    "code/multi/app.py": HANDLER,
+    "code/called/app.py": HANDLER,
+    "code/each/one.py": HANDLER,
+    "code/each/two.py": HANDLER,
+}
+TERRAFORM_BELOW = {
+    "infra/main.tf": """
+        resource "aws_lambda_function" "api" {
+          runtime  = "python3.13"
+          handler  = "app.handler"
+          filename = "${path.module}/../dist/api.zip"
+        }
+        """,
+    "app.py": HANDLER,
+}
+CHALICE = {
+    ".chalice/config.json": """
+        {"stages": {"prod": {}, "dev": {"lambda_architecture": "arm64"}}}
+        """,
+    ".python-version": "3.12\n",
+    "app.py": "app = print\n",
+    "vendor/theirs.py": "",
+}
+ZAPPA = {
+    "zappa_settings.yml": """
+        base:
+          runtime: python3.12
+          architecture: x86_64
+        dev:
+          extends: base
+          app_function: app.app
+          architecture: arm64
+        prod:
+          extends: dev
+        """,
+    "app.py": "app = None\n",
+}
+
+CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], list[str]]] = {
+    "sam": (
+        SAM,
+        {".": ("python3.12-arm64", "app.handler")},  # the only folder: named from the root
+        [
+            "`Worker` was passed over: its architecture is known to CloudFormation only",
+            f"`Common` was passed over: {LAYER}",
+        ],
+    ),
+    "serverless": (
+        SERVERLESS,
+        {"api": ("python3.12-arm64", "handler.handler"), "worker": ("python3.12-x86_64", "worker.handler")},
+        [
+            "`architecture` of `api` is a variable: ${opt:architecture, 'arm64'}; arm64 is taken",
+            "`gone` was passed over: it is a variable that only Serverless knows: ${file(functions/gone.yml)}",
+            f"`shared` was passed over: {LAYER}",
+        ],
+    ),
+    "cdk in typescript": (
+        CDK_TYPESCRIPT,
+        {"jobs": ("python3.13-arm64", "index.handler"), "more": ("python3.13-arm64", "index.handler")},
+        [
+            "`more`, which more is taken from, was not read",
+            "python3.13 of `More` is what lib/stack.ts:1 says, the only such thing in the app",
+            "arm64 of `More` is what lib/stack.ts:1 says, the only such thing in the app",
+            f"`Common` was passed over: {LAYER}",
+            "`Image` was passed over: it is a container image",
+        ],
+    ),
+    "cdk in python": (
+        CDK_PYTHON,
+        {"code/api": ("python3.13-arm64", "app.handler"), "code/job": ("python3.12-x86_64", "job.handler")},
+        [
+            'the code of `Api` is taken to be `code/api`: str(ROOT / "code" / "api")',
+            "`Job` names no architecture: the CDK's default is x86_64",
+        ],
+    ),
+    "terraform": (
+        TERRAFORM,
+        {
+            "code/api": ("python3.12-arm64", "app.handler"),
+            "code/multi": ("python3.13-x86_64", "app.handler"),
+            "code/called": ("python3.12-arm64", "app.handler"),
+            "code/each": ("python3.12-x86_64", None),
+        },
+        [
+            "`handler` of `each` is not written out: each.value.handler",
+            f"`common` was passed over: {LAYER}",
+            "`image` was passed over: it is a container image",
+            "`node` was passed over: its runtime is nodejs22.x",
+            "`unknown` was passed over: its runtime is known to Terraform only: var.runtime",
+        ],
+    ),
+    "terraform in a folder": (
+        TERRAFORM_BELOW,
+        {".": ("python3.13-x86_64", "app.handler")},
+        ["the folder of the code of `api` is not written out: `.` is taken"],
+    ),
+    "chalice": (
+        CHALICE,
+        {".": ("python3.12-arm64", "app.app")},
+        [
+            "only the stage `dev` was read",
+            "Chalice puts what lies in `vendor` at the root of the package: add it to `files.sources`",
+            "nothing names the runtime of `the app`: python3.12 is taken, that is the project's Python",
+        ],
+    ),
+    "zappa": (
+        ZAPPA,
+        {".": ("python3.12-arm64", None)},
+        ["Zappa puts a handler of its own around `app.app`", "only the stage `dev` was read"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_said_at_a_distance_is_found_and_what_is_not_known_is_told(run: Run, tmp_path: Path, name: str) -> None:
+    files, expected, unsure = CASES[name]
+    existing.write(tmp_path, files)
+    ran = run("init", "--format", "json", cwd=tmp_path)
+    assert ran.json["unsure"] == unsure
+    found: dict[str, Any] = {}
+    for path in tmp_path.rglob("manylambda.toml"):
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        (target,) = document["targets"]
+        found[path.parent.relative_to(tmp_path).as_posix()] = (target, document.get("handler"))
+    assert found == expected
+    for step in ran.json["steps"]:
+        run(*step.strip("`").split()[1:], cwd=tmp_path)  # the audit misses a handler that is not there
+
+
+def test_a_line_is_that_of_the_function_and_not_of_its_namesake(run: Run, tmp_path: Path) -> None:
+    existing.write(tmp_path, SERVERLESS)
+    lines = (tmp_path / "serverless.yml").read_text(encoding="utf-8").splitlines()
+    found = run("init", "--format", "json", cwd=tmp_path).json["found"]
+    assert lines[found[0]["line"] - 1].startswith("  api: {handler")
+
+
+def test_init_serverless_leaves_what_has_a_folder_of_its_own(run: Run, tmp_path: Path) -> None:
+    existing.write(tmp_path, SERVERLESS)
+    ran = run("init", "serverless", cwd=tmp_path, status=2)
+    assert "`worker`: its package is that of the folder `worker`" in ran.stderr
