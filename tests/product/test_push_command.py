@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from image import ecr
 from image.push_server import PushServer, refuse
 from image.registries import RealRegistry, needs, registry
 from image.saved import Layout, docker_save, layer
@@ -192,6 +193,30 @@ def test_a_repository_that_ecr_lacks_is_told_with_the_command_that_makes_it(run:
         ran = run("push", "image", f"{ECR}/api:1", "--plain-http", env=proxy)
         assert f"--image-uri {ECR}/api@sha256:" in ran.stdout
         assert server.manifests["api", "1"]
+
+
+def test_a_private_repository_of_ecr_is_opened_by_real_boto3(run: Run, tmp_path: Path) -> None:
+    """The name is ECR's, and the registry behind it one that takes ECR's login alone."""
+    one().folder(tmp_path / "image")
+    (tmp_path / "htpasswd").write_text(ecr.HTPASSWD)
+    auth = {"htpasswd": {"realm": "ours", "path": str(tmp_path / "htpasswd")}}
+    with registry(tmp_path / "locked", tmp_path / "data", auth=auth) as locked, ecr.Ecr() as service:
+        there = {"HTTP_PROXY": f"http://{locked.host}", "http_proxy": f"http://{locked.host}", **service.environment}
+        command = ("push", "image", f"{ecr.REGISTRY}/api:1", "--plain-http", "-v")
+        ran = run(*command, env=there)
+        assert f"--image-uri {ecr.REGISTRY}/api@sha256:" in ran.stdout
+        assert service.regions == ["eu-central-1"], "asked once, in the region of the name"
+        packed = base64.b64encode(":".join(ecr.LOGIN).encode()).decode()
+        for secret in (ecr.LOGIN[1], packed, "secret-key"):
+            assert secret not in ran.stdout + ran.stderr
+        run("push", f"{ecr.REGISTRY}/api:1", f"{ecr.REGISTRY}/other:1", "--plain-http", env=there)
+        service.refusal = "ExpiredTokenException"
+        ran = run(*command, env=there, status=4)
+        assert ran.stderr.endswith(
+            f" --username AWS --password-stdin {ecr.REGISTRY}`; `boto3` has no login: ExpiredTokenException\n"
+        )
+        ran = run(*command, env={**there, "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, status=4)
+        assert ran.stderr.endswith("; `boto3` has no login: NoCredentialsError\n")
 
 
 def test_without_being_told_no_other_host_is_spoken_to_without_tls(run: Run, tmp_path: Path) -> None:

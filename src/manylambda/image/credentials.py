@@ -48,7 +48,7 @@ class RegistryCredentials:
     helpers it names; for private registries of ECR, `boto3` when it is installed, else `docker-credential-ecr-login`.
     """
 
-    __slots__ = ("_environment", "_found", "_given", "_lock", "_problems", "_secrets")
+    __slots__ = ("_asked_boto3", "_environment", "_found", "_given", "_lock", "_problems", "_secrets")
 
     def __init__(self, environment: Mapping[str, str], given: Mapping[str, tuple[str, str]] | None = None) -> None:
         """`given` has users and passwords by registry (`host` or `host:port`)."""
@@ -57,6 +57,7 @@ class RegistryCredentials:
         self._lock = Lock()
         self._found: dict[str, Login | None] = {}
         self._problems: list[str] = []
+        self._asked_boto3 = False
         self._secrets: set[str] = set()
 
     def __repr__(self) -> str:
@@ -105,7 +106,7 @@ class RegistryCredentials:
             how = (
                 f"`aws ecr get-login-password --region {match[1]} | "
                 f"docker login --username AWS --password-stdin {host}`"
-            ) + (", or install `boto3`" if login is None else "")
+            ) + (", or install `boto3`" if login is None and not self._asked_boto3 else "")
         if is_missing:
             text = "is the name right, and the tag? "
             text += f"what is not public needs a login: {how}" if login is None else f"asked with {login.source}"
@@ -256,11 +257,12 @@ class RegistryCredentials:
             boto3 = import_module("boto3")
         except ImportError:
             return None
+        self._asked_boto3 = True
         try:
             answer = boto3.client("ecr", region_name=region).get_authorization_token()
             token = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
         except Exception as error:  # noqa: BLE001 - botocore's errors have no base of their own
-            self._problems.append(f"`boto3` has no login: {type(error).__name__}")
+            self._problems.append(f"`boto3` has no login: {_reason(error)}")
             return None
         user, _, secret = token.partition(":")
         return Login(user=user, secret=secret, source="`boto3`")
@@ -270,6 +272,14 @@ def _keys(reference: Reference) -> list[str]:
     """Return the names a login may lie under, the most exact first."""
     parts = reference.name.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _reason(error: Exception) -> str:
+    """Name what AWS answered (`ExpiredTokenException`), or what kept it from being asked (`NoCredentialsError`)."""
+    response = getattr(error, "response", None)
+    told = response.get("Error") if isinstance(response, dict) else None
+    code = told.get("Code") if isinstance(told, dict) else None
+    return code if isinstance(code, str) and re.fullmatch(r"[\w.]{1,80}", code, re.ASCII) else type(error).__name__
 
 
 def _by_registry(table: object) -> dict[str, Any]:
