@@ -232,7 +232,7 @@ class Reader:
 
     def _image(self, value: object, label: str, *, is_output: bool) -> ImagePlace:
         from manylambda.image.places import ImagePlace
-        from manylambda.image.reference import Reference
+        from manylambda.image.reference import Reference, names_registry
 
         if isinstance(value, ImagePlace):
             return value
@@ -247,6 +247,11 @@ class Reader:
             Reference.parse(reference.replace("{target}", "python3.13-arm64") if is_output else reference)
         except RequestError as error:
             raise _Wrong(f"{label}: {error.message}", error.hint) from error
+        if is_output and not names_registry(reference):  # what is meant for one's own goes to no public one
+            raise _Wrong(
+                f"{label}: `{reference}` names no registry",
+                f"write it in full: `registry:ACCOUNT.dkr.ecr.REGION.amazonaws.com/{reference}`",
+            )
         return ImagePlace("registry", None, reference)
 
     def _path(self, value: object, label: str) -> Path:

@@ -95,6 +95,13 @@ class Reference(NamedTuple):
         return self._replace(digest=digest)
 
 
+def names_registry(text: str) -> bool:
+    """Whether a text names a host, so that it is a reference and no path: what is meant for here goes nowhere else."""
+    host, slash, _ = text.partition("/")
+    is_host = host == "localhost" or re.search(r"[.:\[]", host) is not None
+    return bool(slash) and is_host and not host.startswith(".") and re.fullmatch(r"[A-Za-z]:", host) is None
+
+
 def is_loopback(netloc: str) -> bool:
     """Whether `host` or `host:port` is this machine, by its name or address alone."""
     host = re.sub(r":[0-9]+$", "", netloc).strip("[]") if netloc.count(":") < 2 or "[" in netloc else netloc

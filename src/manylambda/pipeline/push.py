@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from manylambda.fetch.client import HttpSettings
 from manylambda.image import push as pushing
 from manylambda.image.credentials import RegistryCredentials
 from manylambda.image.pull import assembled, resolve
-from manylambda.image.reference import Reference
+from manylambda.image.reference import Reference, names_registry
 from manylambda.image.saved import check_types, open_saved
 from manylambda.image.store import Scratch
 from manylambda.image.tar import shown
@@ -63,7 +62,7 @@ def push(
     errors of `manylambda.errors`.
     """
     to = Reference.parse(reference)
-    if not _has_registry(reference):
+    if not names_registry(reference):
         name = to.repository.removeprefix("library/")
         raise RequestError(
             f"`{shown(reference)}` names no registry",
@@ -74,7 +73,7 @@ def push(
     architecture = None if target is None else target.architecture.oci
     scratch = Scratch()
     try:
-        if Path(image).exists() or not _has_registry(image):
+        if Path(image).exists() or not names_registry(image):
             source = _saved(image, architecture, scratch, cache, progress)
         else:
             of = Reference.parse(image)
@@ -112,13 +111,6 @@ def _saved(image: str, architecture: str | None, scratch: Scratch, cache: Cache,
             hint="an image in a registry is written in full, with its host: `docker.io/library/python:3.13`",
         )
     return open_saved(path, architecture, scratch, cache, progress=progress)
-
-
-def _has_registry(text: str) -> bool:
-    """Whether a text names a host, so that it is a reference and no path: what is meant for here goes nowhere else."""
-    host, slash, _ = text.partition("/")
-    is_host = host == "localhost" or re.search(r"[.:\[]", host) is not None
-    return bool(slash) and is_host and not host.startswith(".") and re.fullmatch(r"[A-Za-z]:", host) is None
 
 
 def _architecture(image: Assembled) -> str:
