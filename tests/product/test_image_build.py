@@ -294,15 +294,55 @@ def test_a_base_without_an_entry_point_gets_one(run: Run, locked: Path, tmp_path
     assert ran.artifact["image"]["layers"][0]["diff_id"] == sha256(PLAIN)
 
 
-def test_a_base_that_starts_nothing_needs_the_runtime_client(run: Run, index: Index, project: Path, base: Path) -> None:
-    (project / "pylock.toml").write_text(index.pylock(index.wheel("demo")), encoding="utf-8")
-    plain = layout(PLAIN, architecture="arm64").folder(base.parent / "plain")
-    ran = made(run, project, plain, status=2)
-    assert ran.stderr == (
-        "error: `plain` has nothing that starts handlers, and `awslambdaric` is not among the distributions\n\n"
-        "hint: add `awslambdaric` to the project's dependencies, or start from `public.ecr.aws/lambda/python:3.13`\n"
+def test_a_base_that_starts_nothing_gets_the_runtime_client(
+    run: Run, index: Index, project: Path, tmp_path: Path
+) -> None:
+    shared, _ = [index.wheel("shared", version) for version in ("1.0", "2.0")]
+    demo = index.wheel("demo", requires=["shared<2"])
+    index.wheel("awslambdaric", "4.0.1", {"awslambdaric/__main__.py": ""}, requires=["shared"])
+    plain = layout(PLAIN, architecture="arm64").folder(tmp_path / "plain")
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    arguments = (
+        "build",
+        project,
+        "-t",
+        TARGET,
+        "--kind",
+        "image",
+        "--base",
+        f"oci:{plain}",
+        "--handler",
+        "app.handler",
     )
-    assert not (project / "dist" / f"api-{TARGET}-image").exists()
+    ran = run(*arguments, "--format", "json")
+    versions = {one["name"]: one["version"] for one in ran.artifact["distributions"]}
+    assert versions == {"awslambdaric": "4.0.1", "demo": "1.0", "shared": "1.0"}, "what the project has stays"
+    assert ran.artifact["image"]["entry_point"] == ["/usr/bin/python3.13", "-m", "awslambdaric"]
+    assert "var/task/awslambdaric/__main__.py" in names(
+        ran.artifact["path"], ran.artifact["image"]["layers"][1]["digest"]
+    )
+    assert f"\n{TARGET}: `plain` starts no handlers: `awslambdaric` 4.0.1 is added\n" in ran.stderr
+    (project / "pylock.toml").write_text(index.pylock(demo, shared), encoding="utf-8")
+    ran = run(*arguments, "-q")
+    assert ran.stderr == (
+        f"warning: {TARGET}: `plain` starts no handlers: `awslambdaric` 4.0.1 is added, which "
+        "`pylock.toml` does not hold to a version: lock `awslambdaric`, too\n"
+    )
+
+
+def test_without_a_runtime_client_to_be_had_nothing_is_written(
+    run: Run, index: Index, project: Path, tmp_path: Path
+) -> None:
+    (project / "pylock.toml").write_text(index.pylock(index.wheel("demo")), encoding="utf-8")
+    plain = layout(PLAIN, architecture="arm64").folder(tmp_path / "plain")
+    ran = made(run, project, plain, status=3)
+    assert ran.stderr.startswith("error: ")
+    assert "awslambdaric" in ran.stderr.partition("\n\nhint: ")[0]
+    assert ran.stderr.endswith(
+        "\n\nhint: add `awslambdaric` to the project's dependencies, in a version that goes with them, or start from "
+        "`public.ecr.aws/lambda/python:3.13`\n"
+    )
+    assert not (project / "dist").exists()
 
 
 def test_the_base_of_provided_is_none_of_python(run: Run, locked: Path, tmp_path: Path) -> None:
@@ -315,6 +355,22 @@ def test_a_base_without_the_targets_python_is_refused(run: Run, locked: Path, tm
     other = layout(layer({"usr/bin/python3.12": b""}, mode=0o755), architecture="arm64").folder(tmp_path / "other")
     ran = made(run, locked, other, status=2)
     assert ran.stderr.startswith("error: `other` has no `python3.13` where base images have it: `/var/lang/bin`, ")
+
+
+def test_what_was_seen_in_a_base_is_not_believed_of_one_that_says_to_be_the_same(
+    run: Run, locked: Path, tmp_path: Path
+) -> None:
+    other = Layout()
+    other.top.append(
+        other.image(
+            [PLAIN], packed=[gzip.compress(layer({"usr/local/bin/python3.13": b""}, mode=0o755))], architecture="arm64"
+        )
+    )
+    lying = made(run, locked, other.folder(tmp_path / "lying"))["image"]
+    assert lying["entry_point"][0] == "/usr/local/bin/python3.13"
+    plain = made(run, locked, layout(PLAIN, architecture="arm64").folder(tmp_path / "plain"))["image"]
+    assert [one["layers"][0]["diff_id"] for one in (lying, plain)] == [sha256(PLAIN)] * 2
+    assert plain["entry_point"][0] == "/usr/bin/python3.13"
 
 
 def test_an_entry_point_that_is_not_known_is_kept_and_told(run: Run, locked: Path, tmp_path: Path) -> None:
@@ -343,7 +399,11 @@ def test_lambdas_own_base_is_asked_for_by_its_name(run: Run, locked: Path) -> No
 def test_what_the_runtime_has_is_not_in_another_base(run: Run, locked: Path, tmp_path: Path) -> None:
     plain = layout(PLAIN, architecture="arm64").folder(tmp_path / "plain")
     ran = made(run, locked, plain, "--exclude-provided", status=2)
-    assert "hint: do without `--exclude-provided`: only Lambda's own images have what the runtime has, or" in ran.stderr
+    assert ran.stderr.endswith(
+        "error: `plain` has nothing that starts handlers, and `awslambdaric` is left out\n\n"
+        "hint: do without `--exclude-provided`: only Lambda's own images have what the runtime has, or start from "
+        "`public.ecr.aws/lambda/python:3.13`\n"
+    )
 
 
 # What is refused
@@ -525,6 +585,11 @@ def test_a_folder_with_something_else_is_left_alone(run: Run, locked: Path, base
     ("flag", "value", "message"),
     [
         ("--image-output", "dist/image", "`--image-output` is no place for an image: `dist/image`"),
+        (
+            "--image-output",
+            "registry:orders:1",
+            "`--image-output`: `orders:1` names no registry\n\nhint: write it in full: `registry:ACCOUNT.dkr.ecr.",
+        ),
         ("--image-output", "registry:x/UPPER", "`--image-output`: `x/UPPER` is no image reference"),
         ("--base", "http://x/y", "`--base`: `http://x/y` is no image reference: it has a scheme"),
         ("--env", "NOVALUE", "`--env` must be a table of text, not text: `NOVALUE`"),

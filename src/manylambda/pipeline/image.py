@@ -13,8 +13,9 @@ from manylambda.image.places import ImagePlace
 from manylambda.image.reference import Reference
 from manylambda.image.saving import is_docker_archive_of, is_layout_of, write_docker_archive, write_layout
 from manylambda.pipeline.artifact import Artifact, ImageLayer, WrittenImage
-from manylambda.pipeline.image_base import BINARIES, TASK, find_base, words
+from manylambda.pipeline.image_base import CLIENT, TASK, find_base, words
 from manylambda.pipeline.package import shipped
+from manylambda.pipeline.runtime_client import with_client
 from manylambda.sources.project import ORIGIN
 from manylambda.tree import PackageTree
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from manylambda.wheels.wheelhouse import StoredWheel
 
 _TASK_VARIABLE: Final = "LAMBDA_TASK_ROOT"
-_CLIENT: Final = "awslambdaric"
-_LAMBDA_ENTRY: Final = "/lambda-entrypoint.sh"
 _LARGE: Final = 5 << 20
 """Bytes, uncompressed, from which a distribution has a layer of its own where layers are split."""
 _MOST_LAYERS: Final = 40
@@ -54,8 +53,11 @@ def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWhee
             "a function that is an image takes no layers: " + ", ".join(f"`{one.name}`" for one in settings.layers),
             hint="add what they hold to the dependencies, or build a zip",
         )
-    contents = packer.lay_out(selection, stored)
     base = find_base(settings, target, place, packer.cache, packer.progress)
+    has_client = any(one.inventory.name == CLIENT for one in stored)
+    if not base.starts_handlers and not has_client:
+        selection, stored = with_client(packer, selection, stored, base.image.name)
+    contents = packer.lay_out(selection, stored)
     subject, report = _judged(packer, contents, base)
     contents.confirm()
     written: WrittenImage | None = None
@@ -175,39 +177,25 @@ class _Maker:
         return Start(self._entry_point(base), command, TASK, dict(sorted(environment.items())))
 
     def _entry_point(self, base: FoundBase) -> tuple[str, ...] | None:
-        """Return what starts handlers; None where the base's own entry point does."""
-        own = words(base.config.get("Entrypoint"))
+        """Return what starts handlers; None where the base's own entry point does, or is to."""
         name = base.image.name
-        if any(_CLIENT in word for word in own):
+        if base.starts_handlers:
+            if not base.is_known_to_start_them:
+                own = " ".join(words(base.config.get("Entrypoint")))
+                self._progress.warning(
+                    f"the entry point of `{name}` is kept, and not known to start handlers: `{own[:200]}`"
+                )
             return None
-        is_lambda = own[-1:] == (_LAMBDA_ENTRY,)
-        # That of `provided` is called the same, and starts a runtime that the image is still to get.
-        if is_lambda and base.is_ours:
-            return None
-        seen = base.seen
-        wanted = "python{}.{}".format(*self._target.python)
-        if seen.python is None:
+        if not any(one.inventory.name == CLIENT for one in self._contents.stored):
             raise RequestError(
-                f"`{name}` has no `{wanted}` where base images have it: {', '.join(f'`{one}`' for one in BINARIES)}",
-                hint=f"start from `{self._target.image}`, or from an image with `{wanted}` there",
+                f"`{name}` has nothing that starts handlers, and `{CLIENT}` is left out",
+                hint=f"do without `{'--exclude-provided' if self._settings.exclude_provided else '--exclude'}`: only "
+                f"Lambda's own images have what the runtime has, or start from `{self._target.image}`",
             )
-        if is_lambda and seen.has_bootstrap:
-            return None
-        if own and not is_lambda:
-            self._progress.warning(
-                f"the entry point of `{name}` is kept, and not known to start handlers: `{' '.join(own)[:200]}`"
-            )
-            return None
-        if not any(one.inventory.name == _CLIENT for one in self._contents.stored):
-            add = f"add `{_CLIENT}` to the project's dependencies"
-            if self._settings.exclude_provided:
-                add = "do without `--exclude-provided`: only Lambda's own images have what the runtime has"
-            raise RequestError(
-                f"`{name}` has nothing that starts handlers, and `{_CLIENT}` is not among the distributions",
-                hint=f"{add}, or start from `{self._target.image}`",
-            )
-        self._progress.info(f"{self._target}: `{name}` starts no handlers: `{seen.python} -m {_CLIENT}` does")
-        return (seen.python, "-m", _CLIENT)
+        python = base.seen.python
+        assert python is not None
+        self._progress.info(f"{self._target}: `{name}` starts no handlers: `{python} -m {CLIENT}` does")
+        return (python, "-m", CLIENT)
 
     # What is in it
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda import elf
 from manylambda.audits.libraries import ImageLibraries
+from manylambda.errors import RequestError
 from manylambda.image import FileSystem, Scratch, choose, read_images
 from manylambda.image import base as bases
 from manylambda.image.pull import pull, resolve
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from manylambda.target import Target
 
 TASK: Final = "/var/task"
-BINARIES: Final = ("/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin")
+CLIENT: Final = "awslambdaric"
+"""Lambda's runtime interface client."""
+_LAMBDA_ENTRY: Final = "/lambda-entrypoint.sh"
+_BINARIES: Final = ("/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin")
 """Where base images have their Python."""
 _BOOTSTRAP: Final = "/var/runtime/bootstrap"
 _SEEN: Final = "image-base"
@@ -88,13 +92,38 @@ class FoundBase:
         if isinstance(known, list):
             return Seen(*known)
         name = "python{}.{}".format(*self._target.python)
-        found = (self._system.find(f"{folder}/{name}") for folder in BINARIES)
+        found = (self._system.find(f"{folder}/{name}") for folder in _BINARIES)
         # Where a link leads: Lambda takes none as an entry point.
         python = next((path for path, node in filter(None, found) if node.kind == "file" and node.mode & 0o111), None)
         is_lambda = all(self._system.find(path) is not None for path in ("/var/runtime", "/var/lang/bin"))
         seen = Seen(python, self._system.find(_BOOTSTRAP) is not None, is_lambda)
         self._cache.write_facts(_SEEN, _SEEN_VERSION, key, list(seen))
         return seen
+
+    @cached_property
+    def starts_handlers(self) -> bool:
+        """Whether its entry point stays; else the runtime interface client has to be run by the Python that is there.
+
+        Raises RequestError where the target's Python is not there.
+        """
+        own = words(self.config.get("Entrypoint"))
+        # That of `provided` is called the same as Lambda's for Python, and starts a runtime that is still to come.
+        if any(CLIENT in word for word in own) or (own[-1:] == (_LAMBDA_ENTRY,) and self.is_ours):
+            return True
+        wanted = "python{}.{}".format(*self._target.python)
+        if self.seen.python is None:
+            raise RequestError(
+                f"`{self.image.name}` has no `{wanted}` where base images have it: "
+                + ", ".join(f"`{one}`" for one in _BINARIES),
+                hint=f"start from `{self._target.image}`, or from an image with `{wanted}` there",
+            )
+        return self.seen.has_bootstrap if own[-1:] == (_LAMBDA_ENTRY,) else bool(own)
+
+    @property
+    def is_known_to_start_them(self) -> bool:
+        """Whether the entry point is Lambda's, or runs the runtime interface client."""
+        own = words(self.config.get("Entrypoint"))
+        return own[-1:] == (_LAMBDA_ENTRY,) or any(CLIENT in word for word in own)
 
     def libraries(self, environment: Mapping[str, str]) -> Libraries:
         """Return what native files of a function find there, with `environment` set besides the base's variables."""
@@ -112,7 +141,8 @@ class FoundBase:
 
     @cached_property
     def _layers(self) -> str:
-        return " ".join(part.diff_id or "" for part in self.image.layers)
+        # By the digests that are held against the bytes: what a base says of its layers may be true of another's.
+        return " ".join(part.digest for part in self.image.layers)
 
 
 class _Remembered:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from manylambda.audits.libraries import Libraries
     from manylambda.config import Settings
     from manylambda.fetch.cache import Cache
-    from manylambda.locks.model import Selection, Source
+    from manylambda.locks.model import Pin, Selection, Source
     from manylambda.pipeline.installer import Installer
     from manylambda.progress import Progress
     from manylambda.sdists import Fallback
@@ -65,7 +65,7 @@ class Packer:
         self._fallbacks = fallbacks
         self.cache = cache
         self.settings = settings
-        self._source = source
+        self.source = source
         self._house = house
         self._files = files
         self.progress = progress
@@ -125,6 +125,11 @@ class Packer:
             distributions=tuple(map(shipped, stored)),
             report=report,
         )
+
+    def fetched(self, pins: Sequence[Pin]) -> Sequence[StoredWheel]:
+        """Return the wheels of distributions that were chosen besides those of the source."""
+        found = self._house.get(pins)
+        return [found[pin.name, pin.wheel.filename] for pin in pins]
 
     def identities(self, stored: Sequence[StoredWheel]) -> Mapping[Path, str]:
         """Return the sha256 of the files that the spans of a tree lie in."""
@@ -215,7 +220,7 @@ class Packer:
         from manylambda.pipeline import advice, dependencies
 
         def ask() -> advice.Asked:
-            return advice.of_selection(contents.selection, dependencies.index_settings(self._source, self.settings))
+            return advice.of_selection(contents.selection, dependencies.index_settings(self.source, self.settings))
 
         return advice.advise(report, subject, ask, self.progress)
 
@@ -235,7 +240,7 @@ class Packer:
         from manylambda.locks.roots import direct_requirements
         from manylambda.wheels.needs import Needs
 
-        roots = direct_requirements(self._source, os.environ)
+        roots = direct_requirements(self.source, os.environ)
         needs = Needs([wheel.inventory for wheel in stored], target.markers, roots)
         dropped = list(needs.without(settings.exclude)) if settings.exclude else []
         if settings.exclude_provided:
