@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +12,12 @@ from product import existing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from product.conftest import Run
 
 HANDLER = "def handler(event, context): ...\n"
 LAYER = "it is a layer (`manylambda build FOLDER --kind layer`)"
+UNKNOWN_ARCHITECTURE = "nothing names an architecture: x86_64 is Lambda's default; arm64 costs less, and the function has to be told of it too"
 
 SAM = {
     "template.yaml": """
@@ -197,6 +198,27 @@ ZAPPA = {
         """,
     "app.py": "app = None\n",
 }
+DOCKER = {
+    "Dockerfile": """
+        FROM public.ecr.aws/lambda/python:3.12-arm64 AS base
+        COPY requirements.txt .
+        RUN pip install -r requirements.txt
+        COPY app.py ${LAMBDA_TASK_ROOT}
+        CMD ["app.handler"]
+        """,
+    "app.py": HANDLER,
+}
+WORKSPACE = {
+    "pyproject.toml": """
+        [project]
+        name = "root"
+        version = "1"
+        [tool.uv.workspace]
+        members = ["services/*"]
+        """,
+    ".tool-versions": "nodejs 22.1.0\npython 3.12.4\n",
+    "app.py": HANDLER,
+}
 
 CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], list[str]]] = {
     "sam": (
@@ -265,6 +287,20 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], 
             "nothing names the runtime of `the app`: python3.12 is taken, that is the project's Python",
         ],
     ),
+    "docker": (
+        DOCKER,
+        {".": ("python3.12-arm64", "app.handler")},
+        ["the Dockerfile makes an image: `manylambda build --kind image` does too, without Docker"],
+    ),
+    "the root of a workspace": (
+        WORKSPACE,
+        {".": ("python3.12-x86_64", "app.handler")},
+        [
+            "this is the root of a workspace: if a member is the function, `manylambda init FOLDER` is for it",
+            UNKNOWN_ARCHITECTURE,
+            "nothing names the handler: `app.handler` looks like one",
+        ],
+    ),
     "zappa": (
         ZAPPA,
         {".": ("python3.12-arm64", None)},
@@ -280,13 +316,45 @@ def test_what_is_said_at_a_distance_is_found_and_what_is_not_known_is_told(run: 
     ran = run("init", "--format", "json", cwd=tmp_path)
     assert ran.json["unsure"] == unsure
     found: dict[str, Any] = {}
-    for path in tmp_path.rglob("manylambda.toml"):
+    for path in map(Path, ran.json["files"]):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = document["tool"]["manylambda"] if path.name == "pyproject.toml" else document
         (target,) = document["targets"]
         found[path.parent.relative_to(tmp_path).as_posix()] = (target, document.get("handler"))
     assert found == expected
     for step in ran.json["steps"]:
         run(*step.strip("`").split()[1:], cwd=tmp_path)  # the audit misses a handler that is not there
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".tool-versions", "python 3.11.9\n"),
+        ("mise.toml", '[tools]\npython = "3.11"\n'),
+        ("Pipfile", '[requires]\npython_version = "3.11"\n'),
+    ],
+)
+def test_the_python_of_the_project_is_taken_from_what_version_managers_read(
+    run: Run, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert run("init", "--format", "json", cwd=tmp_path).json["targets"] == ["python3.11-x86_64"]
+
+
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        ("public.ecr.aws/lambda/python:3.11", "python3.11-x86_64"),
+        ("public.ecr.aws/lambda/python:3.11.2024.01.02.03-arm64", "python3.11-arm64"),
+        ("--platform=linux/arm64 amazon/aws-lambda-python:3.11", "python3.11-arm64"),
+        ("--platform=linux/amd64 public.ecr.aws/lambda/python:3.11@sha256:00", "python3.11-x86_64"),
+        ("public.ecr.aws/lambda/nodejs:22", "python3.14-x86_64"),
+        ("python:3.11-slim", "python3.14-x86_64"),
+    ],
+)
+def test_a_base_of_lambda_names_the_target(run: Run, tmp_path: Path, base: str, target: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCMD app.handler\n", encoding="utf-8")
+    assert run("init", "--format", "json", cwd=tmp_path).json["targets"] == [target]
 
 
 def test_a_line_is_that_of_the_function_and_not_of_its_namesake(run: Run, tmp_path: Path) -> None:

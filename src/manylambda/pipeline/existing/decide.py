@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import RequestError
-from manylambda.pipeline.existing import cdk, chalice, python, sam, serverless, terraform, zappa
+from manylambda.pipeline.existing import cdk, chalice, dockerfile, python, sam, serverless, terraform, zappa
 from manylambda.target import Target
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from manylambda.pipeline.existing.model import Described, Function
 
-_TOOLS: Final = (sam.describe, serverless.describe, cdk.describe, terraform.describe, chalice.describe, zappa.describe)
+_TOOLS: Final = (
+    sam.describe, serverless.describe, cdk.describe, terraform.describe, chalice.describe, zappa.describe,
+    dockerfile.describe,
+)  # fmt: skip
 """The first that finds functions is believed."""
 _DEFAULT: Final = "x86_64"
 _DEPENDENCIES: Final = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "pyproject.toml")
@@ -114,7 +117,11 @@ class _Deciding:
 
     def _plain(self, folder: Path) -> Decision:
         """Decide where no tool says anything. Raises RequestError for the root of a workspace, which is no function."""
-        if python.is_workspace(folder):
+        if python.is_workspace(folder) and python.is_project(folder):
+            self.unsure.append(
+                "this is the root of a workspace: if a member is the function, `manylambda init FOLDER` is for it"
+            )
+        elif python.is_workspace(folder):
             raise RequestError(
                 f"`{folder}` is the root of a workspace, and no function",
                 hint="name the folder of a function: `manylambda init FOLDER`",

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_VERSIONS: Final = {
+    ".python-version": r"^\s*(?:cpython-)?(3\.\d+)",
+    ".tool-versions": r"^\s*python\s+(3\.\d+)",
+    "mise.toml": r"^\s*python\s*=\s*\"(3\.\d+)",
+    "Pipfile": r"^\s*python_(?:full_)?version\s*=\s*\"(3\.\d+)",
+}
+"""Files that name the Python that a project is developed with, and where it stands in them."""
 _HANDLERS: Final = frozenset({"lambda_handler", "handler"})
 _ADAPTERS: Final = frozenset({"Mangum", "make_lambda_handler"})
 """What makes a handler of a web application: Mangum's class, apig-wsgi's function."""
@@ -30,15 +37,16 @@ class Said(NamedTuple):
 
 
 def runtime(project: Path) -> Said:
-    """Give the runtime: that of `.python-version`, else the newest one that the project allows.
+    """Give the runtime: that of `.python-version` or its like, else the newest one that the project allows.
 
     A preview is never taken, and what AWS has deprecated only where nothing else is allowed.
     """
-    source = read(project / ".python-version")
-    pinned = re.search(r"^\s*(?:cpython-)?(3\.\d+)", source.text, re.MULTILINE) if source else None
     runtimes = _runtimes()
-    if source and pinned and f"python{pinned[1]}" in runtimes:
-        return Said(f"python{pinned[1]}", "that is the project's Python", source.path, source.line(pinned.start(1)))
+    for name, pattern in _VERSIONS.items():
+        source = read(project / name)
+        pinned = re.search(pattern, source.text, re.MULTILINE) if source else None
+        if source and pinned and f"python{pinned[1]}" in runtimes:
+            return Said(f"python{pinned[1]}", "that is the project's Python", source.path, source.line(pinned.start(1)))
     pyproject = read(project / "pyproject.toml")
     allowed = _allowed(pyproject.text, pyproject.path) if pyproject else None
     if pyproject is None or allowed is None:
@@ -61,10 +69,18 @@ def runtime(project: Path) -> Said:
 
 
 def is_workspace(project: Path) -> bool:
-    """Whether a folder only holds a workspace of uv together, and is no project itself."""
-    pyproject = read(project / "pyproject.toml")
-    document = _parsed(pyproject.text, pyproject.path) if pyproject else {}
-    return "project" not in document and _at(document, "tool", "uv", "workspace") is not None
+    """Whether a folder holds a workspace of uv together."""
+    return _at(_pyproject(project), "tool", "uv", "workspace") is not None
+
+
+def is_project(folder: Path) -> bool:
+    """Whether `pyproject.toml` describes a project of its own."""
+    return "project" in _pyproject(folder)
+
+
+def _pyproject(folder: Path) -> dict[str, Any]:
+    pyproject = read(folder / "pyproject.toml")
+    return _parsed(pyproject.text, pyproject.path) if pyproject else {}
 
 
 def _runtimes() -> list[str]:
