@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 HANDLER = "def handler(event, context): ...\n"
 LAYER = "it is a layer (`manylambda build FOLDER --kind layer`)"
-UNKNOWN_ARCHITECTURE = "nothing names an architecture: x86_64 is Lambda's default; arm64 costs less, and the function has to be told of it too"
+UNKNOWN_ARCHITECTURE = (
+    "nothing names an architecture: x86_64 is Lambda's default; arm64 costs less, and the function has to be told of "
+    "it too"
+)
 
 SAM = {
     "template.yaml": """
@@ -225,6 +228,7 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], 
         SAM,
         {".": ("python3.12-arm64", "app.handler")},  # the only folder: named from the root
         [
+            "`Api` is for python3.12-arm64 by what `Stage` is by default",
             "`Worker` was passed over: its architecture is known to CloudFormation only",
             f"`Common` was passed over: {LAYER}",
         ],
@@ -368,3 +372,12 @@ def test_init_serverless_leaves_what_has_a_folder_of_its_own(run: Run, tmp_path:
     existing.write(tmp_path, SERVERLESS)
     ran = run("init", "serverless", cwd=tmp_path, status=2)
     assert "`worker`: its package is that of the folder `worker`" in ran.stderr
+
+
+def test_init_sam_tells_what_defaults_of_parameters_decide(run: Run, tmp_path: Path) -> None:
+    existing.write(tmp_path, {**SAM, "common/requirements.txt": ""})
+    ran = run("init", "sam", cwd=tmp_path)
+    assert ran.stderr == (
+        "`Worker` is left to SAM: its architecture is known to CloudFormation only\n"
+        "`Api` is built for python3.12-arm64, by what `Stage` is by default\n"
+    )

@@ -90,7 +90,7 @@ def test_functions_are_those_of_folders(template: Template, tmp_path: Path) -> N
     assert template.functions == (
         Function(
             name="Hello", folder=tmp_path / "hello", runtime="python3.13", architecture="arm64",
-            handler="app.handler", layers=("Common",), build_method=None,
+            handler="app.handler", layers=("Common",), build_method=None, parameters=("Runtime",),
         ),
         Function(
             name="Worker", folder=tmp_path.parent / "worker", runtime="python3.11", architecture="x86_64",

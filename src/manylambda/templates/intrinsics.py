@@ -26,6 +26,8 @@ class Intrinsics:
         }
         self._mappings = _mapping(document.get("Mappings"))
         self._conditions = _mapping(document.get("Conditions"))
+        self.parameters: set[str] = set()
+        """Those whose defaults were asked for."""
 
     def value(self, value: object, depth: int = 0) -> object:
         """Return what a value is: itself, or what its function gives; None for what only CloudFormation knows."""
@@ -37,7 +39,7 @@ class Intrinsics:
             return value
         ((name, argument),) = value.items()
         known: Mapping[str, Callable[[Any, int], object]] = {
-            "Ref": lambda argument, _: self._defaults.get(argument) if isinstance(argument, str) else None,
+            "Ref": self._default,
             "Fn::FindInMap": self._in_map,
             "Fn::If": self._either,
             "Fn::Join": self._joined,
@@ -46,6 +48,12 @@ class Intrinsics:
         if name in known:
             return known[name](argument, depth + 1)
         return None if str(name).startswith("Fn::") else value
+
+    def _default(self, name: object, depth: int) -> object:  # noqa: ARG002 - as the others
+        if not isinstance(name, str):
+            return None
+        self.parameters |= {name} & self._defaults.keys()
+        return self._defaults.get(name)
 
     def _in_map(self, argument: object, depth: int) -> object:
         found: object = self._mappings
@@ -97,9 +105,13 @@ class Intrinsics:
         text, own = argument if isinstance(argument, list) and len(argument) == 2 else (argument, {})
         if not isinstance(text, str):
             return None
-        names = {**self._defaults, **{name: self.value(one, depth) for name, one in _mapping(own).items()}}
-        unknown = [name for kept, name in _NAMED.findall(text) if not kept and not isinstance(names.get(name), str)]
-        if unknown:
+        values = _mapping(own)
+        names = {
+            name: self.value(values[name], depth) if name in values else self._default(name, depth)
+            for kept, name in _NAMED.findall(text)
+            if not kept
+        }
+        if not all(isinstance(one, str) for one in names.values()):
             return None
         return _NAMED.sub(lambda match: f"${{{match[2]}}}" if match[1] else str(names[match[2]]), text)
 

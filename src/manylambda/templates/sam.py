@@ -50,6 +50,8 @@ class Function:
     """The logical ids of those that the same template has."""
     build_method: str | None
     """`Metadata.BuildMethod`."""
+    parameters: tuple[str, ...] = ()
+    """Those of the template whose defaults decide its runtime and architecture, sorted."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -158,19 +160,23 @@ class _Reader:
         if "InlineCode" in given:
             raise _Skipped("its code stands in the template")
         folder = self._place(given.get(_FUNCTIONS[kind], "."))
+        self._intrinsics.parameters.clear()
         runtime = self._text(given.get("Runtime"))
         if runtime is None:
             raise _Skipped(_UNKNOWN if "Runtime" in given else "it has no runtime")
         if not runtime.startswith("python"):
             raise _Skipped(f"its runtime is {runtime}")
+        architecture = self._architecture(given)
+        parameters = tuple(sorted(self._intrinsics.parameters))
         return Function(
             name=name,
             folder=folder,
             runtime=runtime,
-            architecture=self._architecture(given),
+            architecture=architecture,
             handler=self._text(given.get("Handler")),
             layers=tuple(self._own_layers(given.get("Layers"))),
             build_method=self._text(_mapping(resource.get("Metadata")).get("BuildMethod")),
+            parameters=parameters,
         )
 
     def _architecture(self, given: Mapping[str, Any]) -> str:

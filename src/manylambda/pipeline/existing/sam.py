@@ -12,6 +12,8 @@ from manylambda.templates.sam import find_template, read_template
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from manylambda.templates.sam import Function as Resource
+
 
 def describe(project: Path) -> Described | None:
     """Read the template; None where there is none."""
@@ -29,12 +31,18 @@ def describe(project: Path) -> Described | None:
             architecture=one.architecture,
             handler=one.handler,
             folder=one.folder,
+            unsure=_by_default(one),
         )
         for one in template.functions
     )
     unsure = [f"`{name}` was passed over: {why}" for name, why in template.skipped.items()]
     unsure += [passed_layer(one.name) for one in template.layers]
     return Described("SAM", found, tuple(unsure)) if found or unsure else None
+
+
+def _by_default(one: Resource) -> tuple[str, ...]:
+    listed = ", ".join(f"`{name}`" for name in one.parameters)
+    return (f"`{one.name}` is for {one.runtime}-{one.architecture} by what {listed} is by default",) if listed else ()
 
 
 def _named(project: Path) -> Path | None:

@@ -56,6 +56,10 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
         )
     for name, why in template.skipped.items():
         progress.info(f"`{name}` is left to SAM: {why}")
+    for one in template.functions:
+        if one.parameters:
+            listed = ", ".join(f"`{name}`" for name in one.parameters)
+            progress.info(f"`{one.name}` is built for {one.targets[0]}, by what {listed} is by default")
     folder = request.folder or settings.project
     documents = {
         f"{_below(place, settings.project, folder)}/{MAKEFILE}": _makefile(resources)
