@@ -190,7 +190,7 @@ def test_nothing_to_open_is_a_wrong_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as raised:
         open_package(tmp_path / "none.zip")
     assert raised.value.message == f"there is no package at `{tmp_path / 'none.zip'}`"
-    assert raised.value.hint == "name a `.zip`, a wheel or a folder that exists"
+    assert raised.value.hint == "name a `.zip`, a wheel or a folder that exists, or an image in full: `HOST/NAME:TAG`"
 
 
 def test_a_folder_of_packages_is_none(tmp_path: Path) -> None:

@@ -52,6 +52,20 @@ def test_a_certificate_nobody_vouches_for_is_refused_at_once(secure: Misbehaving
     assert secure.requests == []
 
 
+def test_an_authority_is_to_be_named_where_it_counts(
+    secure: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("other")
+    make_authority(folder)
+    other = str(folder / "ca.pem")
+    with pytest.raises(FetchError) as caught:
+        page(secure, SSL_CERT_FILE=other, REQUESTS_CA_BUNDLE=other)
+    assert caught.value.hint == (
+        "if your organisation signs certificates itself, name the file that holds them in `REQUESTS_CA_BUNDLE`, "
+        "which is what counts as it is set"
+    )
+
+
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"])
 def test_an_authority_of_ones_own_is_trusted_when_named(
     secure: MisbehavingServer, authority: Path, variable: str

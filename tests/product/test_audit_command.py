@@ -113,7 +113,10 @@ def test_warnings_fail_only_when_asked_to(run: Run, tmp_path: Path) -> None:
             "missing.zip",
             None,
             2,
-            "error: there is no package at `missing.zip`\n\nhint: name a `.zip`, a wheel or a folder that exists\n",
+            (
+                "error: there is no package at `missing.zip`\n\n"
+                "hint: name a `.zip`, a wheel or a folder that exists, or an image in full: `HOST/NAME:TAG`\n"
+            ),
         ),
         (
             "not.zip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from image.registries import needs, registry
 from image.saved import FOLDER, Layout, Link, layer, layout
 from product import schemas
 from trial import hosts
@@ -64,6 +66,40 @@ def test_a_good_image_is_told_in_one_line(run: Run, path: Path, temporary: Path)
         "python3.13-x86_64: nothing found that keeps it from loading: 0 errors, 0 warnings, 0 notes in 1 file, "
         "0 shared objects, 20.0 KiB unzipped\n"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the registry is that of Debian")
+def test_an_image_of_a_registry_is_judged_as_a_saved_one(
+    run: Run, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    needs("skopeo")
+    both = Layout()
+    rows = [
+        both.image([BASE, APP], config=CONFIG, architecture=name, platform={"os": "linux", "architecture": name})
+        for name in ("amd64", "arm64")
+    ]
+    both.top = [both.index(*rows)]
+    with registry(tmp_path / "registry", tmp_path / "data") as running:
+        name = f"{running.host}/team/both:1"
+        command = ("skopeo", "copy", "-q", "--all", "--dest-tls-verify=false", f"oci:{both.folder(tmp_path / 'both')}")
+        subprocess.run([*command, f"docker://{name}"], check=True)
+        digest = rows[1]["digest"]
+        pinned = f"{running.host}/team/both@{digest}"
+        single = audited(run, temporary, Path(pinned), "--format", "json", target="python3.13-arm64").json
+        schemas.check("audit", single)
+        assert (single["path"], single["findings"]) == (pinned, [])
+        ran = audited(run, temporary, Path(name))
+        assert "note[image-manifest]: the image is one of an index of platforms: " in ran.stdout
+        sarif = audited(run, temporary, Path(name), "--format", "sarif").json
+        assert str(temporary) not in json.dumps(sarif)
+        ran = audited(run, temporary, Path(f"{running.host}/team/absent:1"), status=4)
+        assert ran.stderr.startswith(f"error: `{running.host}/team/absent:1` is not in `{running.host}`: 404 ")
+        running.requests()
+        ran = audited(run, temporary, Path("v1.2/api.zip"), status=2)
+        assert ran.stderr.startswith("error: there is no package at `v1.2/api.zip`\n")
+        audited(run, temporary, Path(name), "--offline")
+        assert running.requests() == []
 
 
 def test_the_findings_of_an_image_hold_to_the_schema(run: Run, path: Path, temporary: Path) -> None:

@@ -86,7 +86,7 @@ def error_of(stderr: str) -> str:
             ["build", ".", "-t", TARGET, "--layer", "nowhere.zip"],
             (
                 "error: there is no package at `{tmp}/nowhere.zip`\n\n"
-                "hint: name a `.zip`, a wheel or a folder that exists\n"
+                "hint: name a `.zip`, a wheel or a folder that exists, or an image in full: `HOST/NAME:TAG`\n"
             ),
         ),
         (
@@ -114,7 +114,10 @@ def error_of(stderr: str) -> str:
         ),
         (
             ["audit", "nowhere", "-t", TARGET],
-            "error: there is no package at `nowhere`\n\nhint: name a `.zip`, a wheel or a folder that exists\n",
+            (
+                "error: there is no package at `nowhere`\n\n"
+                "hint: name a `.zip`, a wheel or a folder that exists, or an image in full: `HOST/NAME:TAG`\n"
+            ),
         ),
         (
             ["audit", ".", "-t", "python4-arm64"],

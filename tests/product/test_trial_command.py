@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
+from image.registries import needs, registry
 from image.saved import FOLDER, layer, layout
 from manylambda.target import Target
 from product import schemas
@@ -625,23 +626,52 @@ def test_requirements_and_wheels_are_tried_as_they_are(trying: Trying, tmp_path:
     assert outcomes(trying(wheel, "--format", "json").json) == {"orjson": "ok"}
 
 
-def test_a_saved_image_is_its_own_environment(trying: Trying, tmp_path: Path) -> None:
+def own_image(path: Path, app: bytes, **config: Any) -> Path:
+    """Save an image: the root file system of the native machine, and a function."""
     root = hosts.root(hosts.NATIVE)
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name in sorted({one.name for one in root.iterdir()} - {"dev", "proc", "sys"}):
             archive.add(root / name, arcname=name)
-    own = layer({"var/task/": FOLDER, "var/task/app.py": b"import sys\nassert sys.version_info[:2] == (3, 13)\n"})
+    own = layer({"var/task/": FOLDER, "var/task/app.py": app})
     layers = [sink.getvalue(), own]
     kind = "application/vnd.oci.image.layer.v1.tar"
     made = layout(
-        *layers, packed=layers, media_type=kind, architecture=hosts.NATIVE, config={"WorkingDir": "/var/task"}
+        *layers, packed=layers, media_type=kind, architecture=hosts.NATIVE, config={"WorkingDir": "/var/task", **config}
     )
-    path = made.tar(tmp_path / "image.tar")
+    return made.tar(path)
+
+
+def test_a_saved_image_is_its_own_environment(trying: Trying, tmp_path: Path) -> None:
+    path = own_image(tmp_path / "image.tar", b"import sys\nassert sys.version_info[:2] == (3, 13)\n")
     ran = trying(path, "--offline", engine=())
     assert ran.stdout.splitlines()[0].startswith("tried in rootfs: bubblewrap ")
     assert ", image.tar, CPython 3.13." in ran.stdout.splitlines()[0]
     assert ran.stdout.splitlines()[-1].startswith(f"{NATIVE}: 1 module imported (rootfs, ")
+    ran = trying(path, "--offline", "--event", "{}", engine=(), status=2)
+    assert ran.stderr.startswith("error: an event needs a handler\n")
+
+
+@pytest.mark.network
+@pytest.mark.skipif(sys.platform != "linux", reason="the registry is that of Debian")
+def test_the_handler_of_an_image_is_that_of_its_command_wherever_it_lies(
+    trying: Trying, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    text = b"def handler(event, context):\n    return event['number'] + 1\n"
+    starts = {"Entrypoint": ["/usr/bin/python3.13", "-m", "awslambdaric"], "Cmd": ["app.handler"]}
+    path = own_image(tmp_path / "image.tar", text, **starts)
+    event = ("--event", '{"number": 41}', "--format", "json")
+    assert trying(path, *event, engine=()).json["invocation"]["result"] == 42
+    with registry(tmp_path / "registry", tmp_path / "data") as running:
+        # Podman and others write layers uncompressed; a registry has them compressed.
+        needs("skopeo")
+        name = f"{running.host}/own/image:1"
+        subprocess.run(
+            ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci-archive:{path}", f"docker://{name}"], check=True
+        )
+        assert trying(Path(name), *event, engine=()).json["invocation"]["result"] == 42
 
 
 # `build --trial`.

@@ -88,7 +88,10 @@ def open_package(path: Path) -> Package:
         _refuse_no_package(path)
         return _open_folder(path)
     if not path.is_file():
-        raise RequestError(f"there is no package at `{path}`", hint="name a `.zip`, a wheel or a folder that exists")
+        raise RequestError(
+            f"there is no package at `{path}`",
+            hint="name a `.zip`, a wheel or a folder that exists, or an image in full: `HOST/NAME:TAG`",
+        )
     return _open_zip(path)
 
 

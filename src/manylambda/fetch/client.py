@@ -56,6 +56,8 @@ class HttpSettings:
     connections: int = 8
     certificates: tuple[Path, ...] = ()
     """Files and folders of certificates to trust instead of the platform's."""
+    certificates_variable: str = "SSL_CERT_FILE"
+    """The variable that names them, or would."""
     client_certificate: Path | None = None
     insecure_hosts: frozenset[str] = frozenset()
     """`host` or `host:port` whose certificate is not checked, because the user said so."""
@@ -80,6 +82,7 @@ class HttpSettings:
             certificates=tuple(
                 path for name in names if environment.get(name) for path in _existing(name, environment[name])
             ),
+            certificates_variable=names[0],
             client_certificate=_existing(*client)[0] if client else None,
             insecure_hosts=frozenset(insecure.replace(",", " ").lower().split()),
         )
@@ -351,7 +354,13 @@ class Client:
                     f"{what} could not be {verb} `{url}`: the certificate is not trusted: "
                     f"{cause.verify_message or 'unknown reason'}"
                 ),
-                hint="if your organisation signs certificates itself, name the file that holds them in `SSL_CERT_FILE`",
+                hint="if your organisation signs certificates itself, name the file that holds them in "
+                f"`{self.settings.certificates_variable}`"
+                + (
+                    ""
+                    if self.settings.certificates_variable == "SSL_CERT_FILE"
+                    else ", which is what counts as it is set"
+                ),
             ) from error
         match error:
             case e.NameResolutionError():

@@ -162,6 +162,19 @@ class PulledImage:
         """Bytes of the layers as they lie in the cache, each once."""
         return sum({layer.digest: layer.size for layer in self.resolved.layers}.values())
 
+    def lay_out(self, folder: Path) -> None:
+        """Make an OCI layout of it in an empty folder; its blobs are links to the cache, where the system has links."""
+        import shutil
+
+        (folder / "blobs" / "sha256").mkdir(parents=True)
+        for path, document in self._documents.items():
+            (folder / path).write_bytes(document)
+        for path, file in self._blobs.items():
+            try:
+                (folder / path).symlink_to(file)
+            except OSError:
+                shutil.copyfile(file, folder / path)
+
     def open(self, path: str) -> tuple[IO[bytes], int] | None:
         """See `Store`."""
         document = self._documents.get(path)

@@ -40,7 +40,8 @@ def with_client(
     pins = tuple(pin for pin in chosen.pins if pin.name not in known)
     added = sorted([*stored, *packer.fetched(pins)], key=lambda one: one.inventory.name)
     target, source = selection.target, packer.source
-    versions = " and ".join(f"`{pin.name}` {pin.version}" for pin in sorted(pins, key=lambda pin: pin.name != CLIENT))
+    *others, last = [f"`{pin.name}` {pin.version}" for pin in sorted(pins, key=lambda pin: pin.name != CLIENT)]
+    versions = f"{', '.join(others)} and {last}" if others else last
     fact = f"{target}: `{base}` starts no handlers: {versions} {'is' if len(pins) == 1 else 'are'} added"
     if source.kind.is_locked:
         packer.progress.warning(

@@ -18,6 +18,7 @@ from manylambda import archive, causes
 from manylambda.causes import Cause, Step
 from manylambda.errors import FetchError, RequestError, ResolutionError, TrialError
 from manylambda.fetch.cache import Cache
+from manylambda.image import is_image
 from manylambda.pipeline.audit import examine, is_of_dependencies, of_subject, open_subject
 from manylambda.pipeline.explain import Tie, tie
 from manylambda.progress import SILENT
@@ -97,19 +98,25 @@ def trial(
     layers: Sequence[Path] = (),
     request: Request | None = None,
     progress: Progress = SILENT,
+    called: str | None = None,
 ) -> TrialResult:
     """Import every module of a package, and give its handler events, in the engine that `request` asks for.
 
-    `path` is whatever `audit` takes. Raises `TrialError` where no engine can be used, and the errors of opening the
-    package; what fails inside is part of the result.
+    `path` is whatever `audit` takes; a user knows it as `called` where that is something else. Raises `TrialError`
+    where no engine can be used, and the errors of opening the package; what fails inside is part of the result.
     """
     from manylambda.host import folders
     from manylambda.trial.engines.choice import choose
 
     request = request or Request()
     _confirm(request)
+    if not is_image(path):
+        _confirm_handler(request)
     package = _Package(path, target, layers, request, progress)
     subject = package.subject
+    if subject.image is not None:
+        request = request._replace(handler=subject.handler)  # that of CMD, where none is named
+        _confirm_handler(request)
     if subject.kind == "image" and request.rootfs is None and request.image is None:
         request = request._replace(rootfs=path)  # an image is its own execution environment
     cache = Cache.default()
@@ -152,7 +159,8 @@ def trial(
         invocations=invoked.invocations if invoked is not None else (),
         profile=profile.tree if profile is not None else None,
     )
-    return TrialResult(found, dict(_reasons(found, package)), profile)
+    reasons = dict(_reasons(found, package, path if called is None else Path(called)))
+    return TrialResult(found, reasons, profile)
 
 
 class _Package:
@@ -229,8 +237,6 @@ class _Work(NamedTuple):
 
 def _confirm(request: Request) -> None:
     """Raise `RequestError` for what cannot be done, before anything is."""
-    if request.events and request.handler is None:
-        raise RequestError("an event needs a handler", hint="name it: `--handler app.lambda_handler`")
     if not 0 < request.seconds <= _MOST_SECONDS:  # NaN is neither
         raise RequestError(
             f"{request.seconds:g} seconds are no time to try anything in", hint="`--timeout 60` is usual"
@@ -240,6 +246,11 @@ def _confirm(request: Request) -> None:
             f"{request.memory_mb} MiB are too little memory to start Python in",
             hint=f"`--memory` takes {_LEAST_MEMORY} or more; functions have 128 or more",
         )
+
+
+def _confirm_handler(request: Request) -> None:
+    if request.events and request.handler is None:
+        raise RequestError("an event needs a handler", hint="name it: `--handler app.lambda_handler`")
 
 
 def _profiled(request: Request, wanted: Sequence[Module]) -> str:
@@ -346,7 +357,7 @@ def _install(pins: Sequence[str], target: Target, folder: Path, *, offline: bool
         undamaged(work, progress)
 
 
-def _reasons(found: Trial, package: _Package) -> Sequence[tuple[str, tuple[Reason, ...]]]:
+def _reasons(found: Trial, package: _Package, called: Path) -> Sequence[tuple[str, tuple[Reason, ...]]]:
     told: list[tuple[str, tuple[Reason, ...]]] = []
     texts = [
         (one.module.name, f"{_in_words(one.failure)}\n{one.log}\n{_as_lambda_says(one)}")
@@ -359,8 +370,8 @@ def _reasons(found: Trial, package: _Package) -> Sequence[tuple[str, tuple[Reaso
         if one.failure is not None
     ]
     for name, text in texts:
-        diagnosis = causes.find([text], target=found.target, package=str(package.path))
-        reasons = tuple(Reason(cause, tie(cause, package.examination, package.path)) for cause in diagnosis.causes)
+        diagnosis = causes.find([text], target=found.target, package=str(called))
+        reasons = tuple(Reason(cause, tie(cause, package.examination, called)) for cause in diagnosis.causes)
         told.append((name, reasons or _of_the_trial(text)))
     return told
 

@@ -34,7 +34,11 @@ _TOLD: Final = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
-    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a zip, layer, folder, wheel or image of any tool, an image in a registry, or a lock",
+    )
     field_options(parser, only=_FLAGS, told=_TOLD)
     configuration_options(parser)
     summary_option(parser)
@@ -45,12 +49,22 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from pathlib import Path
 
     from manylambda import config
-    from manylambda.pipeline.audit import examine
+    from manylambda.pipeline.named import package_at
 
     flags = {name: value for name, value in vars(options).items() if name in _FLAGS}
     project = None if options.no_config else Path(options.project)
     settings = config.load_audit(project, os.environ, flags)
-    path = Path(options.path)
+    with package_at(options.path, settings.target, offline=settings.offline, progress=console) as path:
+        return _examined(path, settings, flags, options, console)
+
+
+def _examined(
+    path: Path, settings: AuditSettings, flags: Collection[str], options: argparse.Namespace, console: Console
+) -> tuple[str, int]:
+    from pathlib import Path
+
+    from manylambda.pipeline.audit import examine
+
     # A layer of the configuration is audited as the package it is, not on top of itself.
     layers = [layer for layer in settings.layers if "layers" in flags or not _is_same(layer, path)]
     examination = examine(
@@ -79,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         from manylambda.render import sarif
 
         print_utf8()
-        return as_json(sarif.audit(report, path, is_folder=path.is_dir())), status
+        return as_json(sarif.audit(report, Path(options.path), is_folder=Path(options.path).is_dir())), status
     if options.format == "html":
         from manylambda.render import html
 

@@ -25,7 +25,11 @@ _FLAGS: Final = frozenset({"targets", "layers", "handler", "offline"})
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options."""
-    parser.add_argument("path", metavar="PATH", help="a zip, layer, folder, wheel or image of any tool, or a lock")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a zip, layer, folder, wheel or image of any tool, an image in a registry, or a lock",
+    )
     field_options(parser, only=_FLAGS, told={"targets": "where it will run: python3.13-arm64"})
     add = parser.add_argument
     add(
@@ -50,6 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from pathlib import Path
 
     from manylambda import config
+    from manylambda.pipeline.named import package_at
     from manylambda.pipeline.trial import Request, trial
     from manylambda.render import trial as render
 
@@ -69,7 +74,15 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         download_python=options.download_python,
         offline=settings.offline,
     )
-    result = trial(Path(options.path), settings.target, layers=settings.layers, request=request, progress=console)
+    with package_at(options.path, settings.target, offline=settings.offline, progress=console) as path:
+        result = trial(
+            path,
+            settings.target,
+            layers=settings.layers,
+            request=request,
+            progress=console,
+            called=options.path,
+        )
     status = EXIT_TRIAL if result.trial.has_failed or result.is_empty else 0
     if result.is_empty:
         console.warning("nothing of it could be tried here: run it in a root file system or an image of the target")
