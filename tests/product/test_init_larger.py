@@ -381,3 +381,12 @@ def test_init_sam_tells_what_defaults_of_parameters_decide(run: Run, tmp_path: P
         "`Worker` is left to SAM: its architecture is known to CloudFormation only\n"
         "`Api` is built for python3.12-arm64, by what `Stage` is by default\n"
     )
+
+
+def test_what_is_to_be_done_is_told_from_here(run: Run, tmp_path: Path) -> None:
+    existing.write(tmp_path / "my shop", SERVERLESS)
+    steps = [line for line in run("init", "my shop", cwd=tmp_path).stdout.splitlines() if line.startswith("  next: ")]
+    assert steps == ["  next: `cd 'my shop'`", "  next: `manylambda build api`", "  next: `manylambda build worker`"]
+    assert "next: `cd" not in run("init", cwd=tmp_path / "my shop").stdout
+    ran = run("init", "terraform", "my shop", "-o", "infra", "-t", "python3.13-arm64", cwd=tmp_path)
+    assert "\n  next: `cd infra`\n" in ran.stdout

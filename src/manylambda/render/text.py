@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from manylambda.audits import Severity
@@ -131,11 +132,12 @@ def lock(result: LockResult) -> str:
     return f"{result.path}\n  {counted(result.packages, 'distribution')} for {names}{still}"
 
 
-def recipe(result: Recipe) -> str:
-    """Return what was written, what it is, and what is left to do."""
+def recipe(result: Recipe, folder: str | None = None) -> str:
+    """Return what was written, what it is, and what is left to do; `folder` is where, if that is not here."""
     files = [str(path) for path in result.files]
     told = _configuration(result.facts) if result.recipe == "configuration" else ()
-    return "\n".join([*files, f"  {result.summary}", *told, *(f"  next: {step}" for step in result.steps)])
+    steps = (f"`cd {shlex.quote(folder)}`", *result.steps) if result.steps and folder is not None else result.steps
+    return "\n".join([*files, f"  {result.summary}", *told, *(f"  next: {step}" for step in steps)])
 
 
 def _configuration(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -92,7 +92,10 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
             )
         known = recipe.found(Path(folder)) if hasattr(recipe, "found") else {}
         result = recipe.init(settings_of(options, known), request, progress=console)
-    return as_json(document.recipe(result)) if options.format == "json" else text.recipe(result), 0
+    if options.format == "json":
+        return as_json(document.recipe(result)), 0
+    place = str(request.folder) if name == "terraform" and request.folder is not None else folder
+    return text.recipe(result, None if Path(place).resolve() == Path.cwd() else place), 0
 
 
 def _refuse_others(command: str, flags: frozenset[str], options: argparse.Namespace) -> None:
