@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IMAGES: Final = {machine: f"localhost/manylambda-trial:{machine}" for machine in ("amd64", "arm64")}
-_STORE: Final = hosts.FOLDER / "podman-store"
+# Named for where it is: podman refuses a store that was moved or copied there with the checkout.
+_PLACE: Final = f"{zlib.crc32(os.fsencode(hosts.FOLDER)):08x}"
+_STORE: Final = hosts.FOLDER / f"podman-store-{_PLACE}"
 # As short as podman wants it, and always the same for a store, which refuses another: no matter what TMPDIR is.
-_RUN: Final = Path("/tmp") / f"manylambda-podman-{zlib.crc32(os.fsencode(_STORE)):08x}"
+_RUN: Final = Path("/tmp") / f"manylambda-podman-{_PLACE}"
 # Without CAP_SYS_RESOURCE the limits that podman sets by itself cannot be raised, and crun refuses hybrid cgroups.
 _SETTINGS: Final = """\
 [containers]
