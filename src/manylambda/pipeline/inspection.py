@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manylambda.wheels.inventory import Inventory
 
 _KIND: Final = "unzipped"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _PARALLEL: Final = 8
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -10,6 +11,8 @@ LIKELY: Final = 64 << 10
 
 _END: Final = struct.Struct("<4s4H2LH")
 _ENTRY: Final = struct.Struct("<4s6H3L5H2L")
+_RECORD: Final = re.compile(rb"[^/]*\.dist-info/RECORD(?:\.jws|\.p7s)?")
+"""What an inventory does not count either: a package has a RECORD of its own."""
 _ELSEWHERE: Final = 0xFFFF_FFFF
 
 
@@ -21,7 +24,7 @@ class Longer(NamedTuple):
 
 
 def unzipped_size(tail: bytes) -> int | Longer | None:
-    """Return the bytes of a wheel's files, uncompressed, from the end of it; None where that is not one of a wheel.
+    """Return the bytes of a wheel's files but RECORD, uncompressed, from the end of it; None where it is no wheel's.
 
     As little is believed of it as of any download whose hash nobody checked: it is a figure to be shown.
     """
@@ -41,6 +44,8 @@ def unzipped_size(tail: bytes) -> int | Longer | None:
         entry = _ENTRY.unpack_from(tail, at)
         if entry[0] != b"PK\1\2":
             return None
-        total += entry[9]
-        at += _ENTRY.size + entry[10] + entry[11] + entry[12]
+        at += _ENTRY.size
+        if not _RECORD.fullmatch(tail, at, at + entry[10]):
+            total += entry[9]
+        at += sum(entry[10:13])
     return total
