@@ -20,6 +20,7 @@ import pytest
 
 from image.registries import RealRegistry, needs, registry
 from image.saved import Layout, docker_save, layer, layout, sha256, system
+from manylambda.target import Target
 from product import schemas
 from rules.packages import elf
 from trial import containers, hosts, runtime
@@ -707,6 +708,110 @@ def test_podman_runs_the_image_and_amazons_emulator_invokes_its_handler(
         }
     finally:
         containers.podman("rmi", "--force", name)
+
+
+RUNS: Final = (
+    "import os, platform, app, awslambdaric, simplejson._speedups as native; "
+    "print(platform.machine(), app.lambda_handler({}, None), os.getuid(), native.__name__)"
+)
+"""What a container prints where the function and a compiled distribution of it load."""
+
+
+def simple(folder: Path) -> Path:
+    """Write a project with a compiled distribution."""
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("awslambdaric==4.0.1\nsimplejson==3.20.2\n", encoding="utf-8")
+    (folder / "app.py").write_text("def lambda_handler(event, context):\n    return 42\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("machine", ["amd64", "arm64"])
+def test_podman_pulls_what_was_built_into_a_registry_and_runs_it(
+    run: Run,
+    registry_: RealRegistry,
+    tmp_path: Path,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+) -> None:
+    if sys.platform != "linux" or hosts.NATIVE != "amd64":
+        pytest.skip("runs x86-64 natively")
+    monkeypatch.setenv("MANYLAMBDA_CACHE_DIR", str(shared_cache / "image-build"))
+    base = tmp_path / "base.tar"
+    containers.podman("save", "--quiet", "--format", "oci-archive", "-o", str(base), containers.image(machine))
+    target = hosts.TARGETS[machine]
+    ran = run(
+        "build", simple(tmp_path / "pulled"), "-t", target, "--kind", "image", "--base", f"oci:{base}",
+        "--handler", "app.lambda_handler", "--image-output", f"registry:{registry_.host}/pulled:{machine}",
+        "--format", "json",
+    )  # fmt: skip
+    name = f"{registry_.host}/pulled@{ran.artifact['image']['digest']}"
+    # podman takes an image of another machine only where it is told that it is one.
+    containers.podman("pull", "--quiet", "--tls-verify=false", f"--arch={machine}", name)
+    program = ["/usr/bin/python3.13", "-c", RUNS]
+    emulated: list[str] = []
+    if machine != hosts.NATIVE:  # not by the kernel, which would run it for every other test as well
+        needs("qemu-aarch64-static")
+        emulated = [f"--volume={shutil.which('qemu-aarch64-static')}:/qemu:ro"]
+        program = ["/qemu", "-cpu", "neoverse-n1", *program]
+    try:
+        printed = containers.podman(
+            "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--user=993:990", *emulated,
+            f"--entrypoint={program[0]}", name, *program[1:],
+        )  # fmt: skip
+        assert printed == f"{Target.parse(target).machine} 42 993 simplejson._speedups"
+    finally:
+        containers.podman("rmi", "--force", name)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("manifest", ["oci", "docker"])
+def test_docker_loads_an_archive_and_runs_it(
+    run: Run,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    debian: Path,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    manifest: str,
+) -> None:
+    """Docker's own client; what serves it is podman."""
+    monkeypatch.setenv("MANYLAMBDA_CACHE_DIR", str(shared_cache / "image-build"))
+    ran = run(
+        "build", simple(tmp_path / f"loaded-{manifest}"), "-t", "python3.13-x86_64", "--kind", "image",
+        "--base", f"docker:{debian}", "--handler", "app.lambda_handler", "--manifest", manifest,
+        "--image-output", "docker:image.tar", "--format", "json", cwd=tmp_path,
+    )  # fmt: skip
+    with containers.docker_service(tmp_path_factory.mktemp("docker")) as variables:
+
+        def docker(*words: str) -> str:
+            environment = {**os.environ, **variables}
+            done = subprocess.run(
+                ["docker", *words], check=True, capture_output=True, text=True, timeout=120, env=environment
+            )
+            return done.stdout.strip()
+
+        name = docker("load", "-i", ran.artifact["path"]).rpartition(": ")[2]
+        assert name.endswith(f"/loaded-{manifest}:python3.13-x86_64")
+        try:
+            config = json.loads(docker("image", "inspect", name))[0]
+            assert config["Id"].removeprefix("sha256:") == json.loads(
+                tarred(Path(ran.artifact["path"]), f"blobs/{ran.artifact['image']['digest'].replace(':', '/')}")
+            )["config"]["digest"].removeprefix("sha256:")
+            assert config["Config"]["Cmd"] == ["app.lambda_handler"]
+            options = ("--network=none", "--read-only", "--user=993:990", "--entrypoint=/usr/bin/python3.13")
+            assert docker("run", "--rm", *options, name, "-c", RUNS) == "x86_64 42 993 simplejson._speedups"
+        finally:
+            docker("rmi", "--force", name)
+
+
+def tarred(file: Path, name: str) -> bytes:
+    """Give a member of a tar."""
+    with tarfile.open(file) as archive:
+        member = archive.extractfile(name)
+        assert member is not None
+        return member.read()
 
 
 def answer(name: str, program: list[str], emulator: Path) -> Any:
