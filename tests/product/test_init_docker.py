@@ -77,13 +77,34 @@ def test_the_files_are_told_and_say_what_is_installed(run: Run, index: Index, pr
 def test_the_base_is_pinned_by_the_digest_of_its_own_manifest(run: Run, project: Path) -> None:
     made = saved.Layout()
     one = saved.layer({"x": b"x"})
-    mine = made.image([one], architecture="arm64")
+    mine = made.image([one], architecture="arm64", config={"Entrypoint": ["/lambda-entrypoint.sh"]})
     made.top.append(made.index(mine, made.image([one], architecture="amd64")))
     with MisbehavingServer() as server:
         reference = str(publish(server, made))
         ran = run("init", "docker", project, "-t", TARGET, "--base", reference, "--handler", "app.handler")
     assert "warning" not in ran.stderr
     assert f"FROM --platform=linux/arm64 {reference}@{mine['digest']} AS base" in (project / "Dockerfile").read_text()
+
+
+def test_a_base_that_starts_no_handlers_gets_what_does(run: Run, index: Index, project: Path) -> None:
+    made = saved.Layout()
+    made.top.append(made.image([saved.layer({"x": b"x"})], architecture="arm64"))
+    own = saved.Layout()
+    own.top.append(own.image([saved.layer({"x": b"x"})], architecture="arm64", config={"Entrypoint": ["/start", "it"]}))
+    with MisbehavingServer() as server:
+        words = ("init", "docker", project, "-t", TARGET, "--handler", "app.handler", "--force", "--base")
+        plain = str(publish(server, made))
+        ran = run(*words, plain)
+        assert f"warning: `{plain}@{made.top[0]['digest']}` starts no handlers, and `awslambdaric`" in ran.stderr
+        (project / "pylock.toml").write_text(index.pylock(index.wheel("awslambdaric", "4.0.1")))
+        ran = run(*words, plain)
+        assert "warning" not in ran.stderr
+        assert stage((project / "Dockerfile").read_text(), "base").endswith(
+            '\nENTRYPOINT ["python3.13", "-m", "awslambdaric"]\nCMD ["app.handler"]\n'
+        )
+        ran = run(*words, str(publish(server, own, "pub/own")))
+        assert " is kept, and not known to start handlers: `/start it`" in ran.stderr
+        assert "ENTRYPOINT" not in (project / "Dockerfile").read_text()
 
 
 def test_a_base_that_cannot_be_asked_for_is_named_by_its_tag_and_told(run: Run, project: Path) -> None:

@@ -122,8 +122,7 @@ class FoundBase:
     @property
     def is_known_to_start_them(self) -> bool:
         """Whether the entry point is Lambda's, or runs the runtime interface client."""
-        own = words(self.config.get("Entrypoint"))
-        return own[-1:] == (_LAMBDA_ENTRY,) or any(CLIENT in word for word in own)
+        return runs_handlers(words(self.config.get("Entrypoint")))
 
     def libraries(self, environment: Mapping[str, str]) -> Libraries:
         """Return what native files of a function find there, with `environment` set besides the base's variables."""
@@ -230,6 +229,11 @@ def _find(settings: Settings, target: Target, place: ImagePlace, cache: Cache, p
     # By its tag Lambda's own says what is in it; a digest may be that of any image, and other names say nothing.
     is_ours = reference in {default, Reference.parse(target.image)}
     return FoundBase(image, str(image.reference), target, cache, open_, is_ours=is_ours)
+
+
+def runs_handlers(entry_point: tuple[str, ...]) -> bool:
+    """Whether an entry point is called as Lambda's is, or runs the runtime interface client."""
+    return entry_point[-1:] == (_LAMBDA_ENTRY,) or any(CLIENT in word for word in entry_point)
 
 
 def words(value: object) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from manylambda.image.pull import resolve
 from manylambda.image.reference import Reference
 from manylambda.pipeline import dependencies
 from manylambda.pipeline.build import Ingredients, undamaged
+from manylambda.pipeline.image_base import CLIENT, runs_handlers, words
 from manylambda.pipeline.recipes.dockerfile import (
     DOCKERFILE,
     PYPI,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from manylambda.config import Settings
+    from manylambda.image.pull import Resolved
     from manylambda.locks.model import Pin, Source
     from manylambda.pipeline.recipes.model import Request
     from manylambda.progress import Progress
@@ -49,6 +52,8 @@ class _Base(NamedTuple):
     name: str
     not_pinned: str | None
     """Why it has no digest."""
+    entry_point: tuple[str, ...] | None = None
+    """Its own, as its registry tells it; None where it could not be asked for."""
 
 
 class _Chosen(NamedTuple):
@@ -101,6 +106,7 @@ def init(settings: Settings, request: Request, *, progress: Progress = SILENT) -
         has_wheels=bool(chosen.wheels),
         copied=copied,
         executables=tuple(_executables(found)),
+        entry_point=_started(base, target, chosen.requirements, progress),
         handler=settings.handler,
         below=below,
         made_from=", ".join(file.name for file in source.files),
@@ -209,7 +215,32 @@ def _base(target: Target, settings: Settings, progress: Progress) -> _Base:
     except FetchError as error:
         progress.warning(f"the base image is named by its tag only, because {error.message}")
         return _Base(name, " ".join(error.message.split()))
-    return _Base(str(reference.pinned(resolved.manifest.digest)), None)
+    return _Base(str(reference.pinned(resolved.manifest.digest)), None, _entry_point(resolved))
+
+
+def _entry_point(resolved: Resolved) -> tuple[str, ...] | None:
+    try:
+        document = json.loads(Cache.default().blob_path(resolved.config.sha256).read_bytes())
+        config = document.get("config")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return None
+    return words(config.get("Entrypoint")) if isinstance(config, dict) else ()
+
+
+def _started(base: _Base, target: Target, requirements: Iterable[Requirement], progress: Progress) -> tuple[str, ...]:
+    """Return the entry point that the base lacks; empty where it has one, or nobody knows."""
+    if base.entry_point is None or runs_handlers(base.entry_point):
+        return ()
+    if base.entry_point:
+        own = " ".join(base.entry_point)[:200]
+        progress.warning(f"the entry point of `{base.name}` is kept, and not known to start handlers: `{own}`")
+        return ()
+    if all(one.name != CLIENT for one in requirements):
+        progress.warning(
+            f"`{base.name}` starts no handlers, and `{CLIENT}`, which would, is not among the distributions: add it to "
+            "the project's dependencies"
+        )
+    return ("python{}.{}".format(*target.python), "-m", CLIENT)
 
 
 # --- the files

@@ -66,6 +66,8 @@ class Text:
     copied: tuple[Copied, ...]
     executables: tuple[str, ...]
     """What is a program although its mode does not say so, below `/var/task`."""
+    entry_point: tuple[str, ...]
+    """What starts handlers where the base does not; else empty."""
     handler: str | None
     below: str
     """The folder of the recipe in the context, with its `/`; empty where it is the same."""
@@ -171,6 +173,8 @@ class Text:
                 "COPY --from=dependencies /build/packages/ ./",
             ]
         lines.append("COPY --from=code /build/code/ ./")
+        if self.entry_point:
+            lines += ["# The base starts no handlers.", f"ENTRYPOINT {json.dumps(list(self.entry_point))}"]
         if self.handler is None:
             lines += [
                 "# No handler is known: name it here, or in the function's `ImageConfig`.",
