@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from image.registries import RealRegistry, needs, registry
-from image.saved import Layout, docker_save, layer, layout, sha256, system
+from image.saved import FOLDER, Layout, docker_save, layer, layout, sha256, system
 from manylambda.target import Target
 from product import schemas
 from rules.packages import elf
@@ -374,6 +374,16 @@ def test_what_was_seen_in_a_base_is_not_believed_of_one_that_says_to_be_the_same
     assert plain["entry_point"][0] == "/usr/bin/python3.13"
 
 
+def test_files_that_a_base_has_in_the_functions_place_are_told(run: Run, locked: Path, tmp_path: Path) -> None:
+    older = layer({"var/task/old.py": b"", "var/task/pkg/": FOLDER, "var/task/pkg/one.py": b""})
+    other = layout(RUNTIME, older, config=LAMBDA, architecture="arm64").folder(tmp_path / "used")
+    arguments = ("build", locked, "-t", TARGET, "--kind", "image", "--base", f"oci:{other}", "--handler", "app.handler")
+    assert run(*arguments, "-q").stderr == (
+        f"warning: {TARGET}: `used` has 2 files in `/var/task`, part of the function and not audited by the build: "
+        "`manylambda audit` the image\n"
+    )
+
+
 def test_an_entry_point_that_is_not_known_is_kept_and_told(run: Run, locked: Path, tmp_path: Path) -> None:
     config = {"Entrypoint": ["/entry.sh", "x"]}
     path = layout(PLAIN, config=config, architecture="arm64").folder(tmp_path / "own")
@@ -389,6 +399,9 @@ def test_a_base_of_another_machine_is_refused(run: Run, locked: Path, tmp_path: 
     other = layout(RUNTIME, config=LAMBDA, architecture="amd64").folder(tmp_path / "other")
     ran = made(run, locked, other, status=2)
     assert ran.stderr.startswith("error: `other` is for `linux/amd64`, not for `linux/arm64`\n")
+    none = layout(RUNTIME, config=LAMBDA, architecture="").folder(tmp_path / "none")
+    ran = made(run, locked, none, status=2)
+    assert ran.stderr == "error: `none` is no image: its configuration names no architecture\n"
 
 
 def test_lambdas_own_base_is_asked_for_by_its_name(run: Run, locked: Path) -> None:

@@ -84,6 +84,8 @@ def of_file(path: Path, architecture: str, cache: Cache) -> tuple[Base, Store, I
     scratch = Scratch()
     store = open_store(path, scratch)
     image = choose(read_images(store), architecture, path.name)
+    if not image.config.architecture:
+        raise RequestError(f"`{path.name}` is no image: its configuration names no architecture")
     found = (image.config.os or "linux", image.config.architecture)
     if found != ("linux", architecture):
         raise RequestError(

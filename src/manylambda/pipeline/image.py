@@ -57,6 +57,12 @@ def make_image(packer: Packer, selection: Selection, stored: Sequence[StoredWhee
     has_client = any(one.inventory.name == CLIENT for one in stored)
     if not base.starts_handlers and not has_client:
         selection, stored = with_client(packer, selection, stored, base.image.name)
+    if not base.is_ours and (there := base.seen.task_files):
+        files = "1 file" if there == 1 else f"{there:,} files"
+        packer.progress.warning(
+            f"{target}: `{base.image.name}` has {files} in `{TASK}`, part of the function and not audited by the "
+            "build: `manylambda audit` the image"
+        )
     contents = packer.lay_out(selection, stored)
     subject, report = _judged(packer, contents, base)
     contents.confirm()

@@ -39,7 +39,7 @@ _BINARIES: Final = ("/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin")
 """Where base images have their Python."""
 _BOOTSTRAP: Final = "/var/runtime/bootstrap"
 _SEEN: Final = "image-base"
-_SEEN_VERSION: Final = 2
+_SEEN_VERSION: Final = 3
 _SYSTEM: Final = "image-system"
 _SYSTEM_VERSION: Final = 1
 _DEFINED: Final = "image-symbols"
@@ -57,6 +57,8 @@ class Seen(NamedTuple):
     has_bootstrap: bool
     is_lambda: bool
     """Whether it was made from one of Lambda's images for Python."""
+    task_files: int
+    """How many files it has where the function's are."""
 
 
 class FoundBase:
@@ -96,7 +98,8 @@ class FoundBase:
         # Where a link leads: Lambda takes none as an entry point.
         python = next((path for path, node in filter(None, found) if node.kind == "file" and node.mode & 0o111), None)
         is_lambda = all(self._system.find(path) is not None for path in ("/var/runtime", "/var/lang/bin"))
-        seen = Seen(python, self._system.find(_BOOTSTRAP) is not None, is_lambda)
+        there = sum(node.kind != "folder" for _, node in self._system.below(TASK))
+        seen = Seen(python, self._system.find(_BOOTSTRAP) is not None, is_lambda, there)
         self._cache.write_facts(_SEEN, _SEEN_VERSION, key, list(seen))
         return seen
 
