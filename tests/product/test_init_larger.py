@@ -390,3 +390,81 @@ def test_what_is_to_be_done_is_told_from_here(run: Run, tmp_path: Path) -> None:
     assert "next: `cd" not in run("init", cwd=tmp_path / "my shop").stdout
     ran = run("init", "terraform", "my shop", "-o", "infra", "-t", "python3.13-arm64", cwd=tmp_path)
     assert "\n  next: `cd infra`\n" in ran.stdout
+
+
+BESIDE = {
+    "sam": {
+        "infra/template.yaml": """
+            Resources:
+              Api:
+                Type: AWS::Serverless::Function
+                Properties: {CodeUri: ../api, Runtime: python3.12, Handler: app.handler}
+              Stack:
+                Type: AWS::Serverless::Application
+                Properties: {Location: nested/template.yaml}
+            """,
+    },
+    "terraform": {
+        "infra/main.tf": """
+            resource "aws_lambda_function" "api" {
+              runtime  = "python3.12"
+              handler  = "app.handler"
+              filename = data.archive_file.api.output_path
+            }
+            data "archive_file" "api" {
+              source_dir = "${path.module}/../api"
+            }
+            """,
+    },
+    "cdk": {
+        "infra/cdk.json": "{}",
+        "infra/app.py": """
+            PythonFunction(self, "Api", entry=os.path.join(os.path.dirname(__file__), "..", "api"), index="app.py",
+                runtime=Runtime.PYTHON_3_12, architecture=Architecture.X86_64)
+            """,
+    },
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_code_beside_the_infrastructure_is_found_where_the_repository_has_both(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    existing.write(tmp_path, {**BESIDE[name], "api/app.py": HANDLER})
+    outside = run("init", "infra", "--format", "json", cwd=tmp_path).json
+    told = f"`{'Api' if name != 'terraform' else 'api'}` was passed over: its code is not in this repository: "
+    assert f"{told}`{tmp_path / 'api'}`" in outside["unsure"]
+    assert outside["files"] == [str(tmp_path / "infra" / "manylambda.toml")]
+    (tmp_path / ".git").mkdir()
+    found = run("init", "infra", "--format", "json", cwd=tmp_path).json
+    assert found["files"] == [str(tmp_path / "api" / "manylambda.toml")]
+    assert found["targets"] == ["python3.12-x86_64"]
+    assert found["steps"] == ["`manylambda build ../api`"]
+    run("build", "../api", cwd=tmp_path / "infra")
+    if name == "sam":
+        assert found["unsure"] == ["`Stack` was passed over: it is a stack of its own: nested/template.yaml"]
+
+
+def test_what_lies_below_and_was_not_read_is_told(run: Run, tmp_path: Path) -> None:
+    existing.write(
+        tmp_path,
+        {
+            **BESIDE["sam"],
+            **SAM,
+            "chart/template.yaml": "a: b\n",
+            "node_modules/x/cdk.json": "{}",
+            "app/cdk.json": "{}",
+        },
+    )
+    (tmp_path / "template.yaml").unlink()
+    unsure = run("init", "--format", "json", cwd=tmp_path).json["unsure"]
+    assert [one for one in unsure if "was not read" in one] == [
+        "`app/cdk.json` was not read: `manylambda init app` reads it",
+        "`infra/template.yaml` was not read: `manylambda init infra` reads it",
+    ]
+
+
+def test_a_service_that_is_a_program_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "serverless.ts").write_text("export default {}\n", encoding="utf-8")
+    unsure = run("init", "--format", "json", cwd=tmp_path).json["unsure"]
+    assert "`serverless.ts` is a program, and was not read: only `serverless.yml` and `serverless.json` are" in unsure

@@ -25,6 +25,7 @@ NAMES: Final = ("template.yaml", "template.yml", "template.json")
 
 _FUNCTIONS: Final = {"AWS::Serverless::Function": "CodeUri", "AWS::Lambda::Function": "Code"}
 _LAYERS: Final = {"AWS::Serverless::LayerVersion": "ContentUri", "AWS::Lambda::LayerVersion": "Content"}
+_STACKS: Final = {"AWS::Serverless::Application": "Location", "AWS::CloudFormation::Stack": "TemplateURL"}
 _ID: Final = re.compile(r"[A-Za-z0-9]+")
 _DEFAULT_ARCHITECTURE: Final = "x86_64"
 _UNKNOWN: Final = "its runtime is known to CloudFormation only"
@@ -135,6 +136,9 @@ def read_template(path: Path) -> Template:
                 functions.append(reader.function(name, kind, resource))
             elif kind in _LAYERS:
                 layers.append(reader.layer(name, kind, resource))
+            elif kind in _STACKS:
+                where = _mapping(_mapping(resource).get("Properties")).get(_STACKS[kind])
+                raise _Skipped(f"it is a stack of its own: {where}" if isinstance(where, str) else "it is a stack")
             elif name.startswith("Fn::ForEach"):
                 raise _Skipped("what a loop makes is known to CloudFormation only")
         except _Skipped as reason:

@@ -134,7 +134,8 @@ def _function(
         folder = project
         unsure.append(f"the code of `{name}` is not named as text: the settings are for the folder of the app")
     elif not is_certain:
-        unsure.append(f"the code of `{name}` is taken to be `{folder.relative_to(project).as_posix()}`: {code}")
+        place = os.path.relpath(folder, project).replace(os.sep, "/")
+        unsure.append(f"the code of `{name}` is taken to be `{place}`: {code}")
     handler = _argument(call, "handler")
     if is_built:
         module = (_argument(call, "index") or "index.py").removesuffix(".py").replace("/", ".")
@@ -163,7 +164,7 @@ def _folder(code: str, project: Path, source: Source) -> tuple[Path | None, bool
     bases = [here, *(one for one in here.parents if one.is_relative_to(project))]
     for base in bases if _HERE.search(code) else reversed(bases):
         place = Path(os.path.normpath(base.joinpath(*names)))
-        if place.is_dir() and place.is_relative_to(project):
+        if place.is_dir():
             return place, base == here and _HERE.search(code) is not None
     return None, False
 

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda.errors import RequestError
 from manylambda.pipeline.existing import cdk, chalice, dockerfile, python, sam, serverless, terraform, zappa
+from manylambda.pipeline.existing.model import NEVER, read, repository
 from manylambda.target import Target
+from manylambda.templates.sam import NAMES as TEMPLATES
+from manylambda.templates.serverless import NAMES as SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from manylambda.pipeline.existing.model import Described, Function
@@ -25,6 +28,9 @@ _TOOLS: Final = (
     dockerfile.describe,
 )  # fmt: skip
 """The first that finds functions is believed."""
+_DESCRIBING: Final = (
+    "samconfig.toml", *TEMPLATES, *SERVICES, "cdk.json", ".chalice/config.json", "zappa_settings.json",
+)  # fmt: skip
 _DEFAULT: Final = "x86_64"
 _DEPENDENCIES: Final = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "pyproject.toml")
 
@@ -82,14 +88,18 @@ class _Deciding:
     def folders(self) -> tuple[str | None, list[Decision]]:
         described = self._by_tool()
         by_folder: dict[Path, list[Function]] = defaultdict(list)
+        root = repository(self._project.resolve())
         for one in described.functions if described else ():
-            if one.folder.is_dir():
+            if one.folder.is_dir() and not one.folder.resolve().is_relative_to(root):
+                self.unsure.append(f"`{one.name}` was passed over: its code is not in this repository: `{one.folder}`")
+            elif one.folder.is_dir():
                 by_folder[one.folder].append(one)
                 self.unsure += one.unsure
             else:
                 self.unsure.append(f"the folder of `{one.name}` is not there: `{one.folder}`")
         self.unsure += described.unsure if described else ()
         if described is None or not by_folder:
+            self.unsure += _elsewhere(self._project)
             return None, [self._plain(self._project)]
         alone = next(iter(by_folder)) if len(by_folder) == 1 else None
         at_root = alone is not None and (alone == self._project or _is_named_from(self._project, alone))
@@ -201,6 +211,25 @@ class _Deciding:
         except RequestError as error:
             self.unsure.append(f"`{function.name}` was passed over: {error.message}")
             return None
+
+
+def _elsewhere(project: Path) -> Iterator[str]:
+    """Tell of folders below whose files describe functions: infrastructure often lies beside the code."""
+    below = [folder for pattern in ("*", "*/*") for folder in sorted(project.glob(pattern))]
+    for folder in below:
+        names = folder.relative_to(project).parts
+        if folder.is_dir() and not any(name in NEVER or name.startswith(".") for name in names):
+            named = next((name for name in _DESCRIBING if _describes(folder / name)), None)
+            if named is not None:
+                place = folder.relative_to(project).as_posix()
+                yield f"`{place}/{named}` was not read: `manylambda init {place}` reads it"
+
+
+def _describes(path: Path) -> bool:
+    if path.name not in TEMPLATES:
+        return path.is_file()
+    source = read(path)  # more than AWS calls a file so
+    return source is not None and "AWS::" in source.text
 
 
 def _is_named_from(project: Path, folder: Path) -> bool:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 1 << 20
 _FILES: Final = 2000
-_NEVER: Final = frozenset(
+NEVER: Final = frozenset(
     {
         "node_modules", "cdk.out", "venv", "site-packages", "__pycache__", "dist", "build", "tests", "test",
         "__tests__",
     }
 )  # fmt: skip
+"""Folders that have no source of a project's own, or none of what is deployed."""
 _OPEN: Final = {"(": ")", "{": "}", "[": "]"}
 
 
@@ -82,11 +83,16 @@ def passed_layer(name: str) -> str:
     return f"`{name}` was passed over: it is a layer (`manylambda build FOLDER --kind layer`)"
 
 
+def repository(project: Path) -> Path:
+    """Give the folder of git that a project is in, or else the project itself."""
+    return next((folder for folder in (project, *project.parents) if (folder / ".git").exists()), project)
+
+
 def sources(project: Path, suffixes: Collection[str]) -> Iterator[Source]:
     """Yield the project's own files of some suffixes, sorted; not what was installed, built or is for tests."""
     seen = 0
     for where, folders, names in os.walk(project):
-        folders[:] = sorted(one for one in folders if one not in _NEVER and not one.startswith("."))
+        folders[:] = sorted(one for one in folders if one not in NEVER and not one.startswith("."))
         for name in sorted(names):
             path = Path(where, name)
             if path.suffix not in suffixes or name.endswith(".d.ts"):

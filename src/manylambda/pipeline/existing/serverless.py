@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from manylambda.templates.serverless import Function as ServerlessFunction
     from manylambda.templates.serverless import Service
 
+PROGRAMS: Final = ("serverless.ts", "serverless.js", "serverless.mjs", "serverless.cjs")
+"""What Serverless takes for a service, too, and only it can run."""
 _ARCHITECTURE: Final = "x86_64"
 
 
@@ -21,7 +23,9 @@ def describe(project: Path) -> Described | None:
     """Read the service; None where there is none."""
     path = find_service(project)
     if path is None:
-        return None
+        program = next((name for name in PROGRAMS if (project / name).is_file()), None)
+        unread = f"`{program}` is a program, and was not read: only `serverless.yml` and `serverless.json` are"
+        return Described("the Serverless Framework", (), (unread,)) if program else None
     service = read_service(path)
     source = read(path)
     named = service.requirements

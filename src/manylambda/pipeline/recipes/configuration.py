@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +52,7 @@ def init(project: Path, request: Request, targets: Sequence[Target] = ()) -> Rec
         for one in decisions.folders
         for each in one.found
     ]
-    shown = [one.folder.relative_to(project).as_posix() for one in decisions.folders]
+    shown = [os.path.relpath(one.folder, project).replace(os.sep, "/") for one in decisions.folders]
     what = f"a project of {decisions.tool}" if decisions.tool else "a project that no tool describes"
     return Recipe(
         recipe="configuration",

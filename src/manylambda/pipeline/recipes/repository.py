@@ -15,6 +15,7 @@ from manylambda.locks.discovery import discover
 from manylambda.locks.documents import is_piped, load
 from manylambda.locks.model import SourceKind
 from manylambda.locks.write import relative_path
+from manylambda.pipeline.existing.model import repository
 from manylambda.pipeline.recipes.model import Recipe, write
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def find(settings: Settings, root: Path | None, progress: Progress) -> Repositor
     `root` is the folder that is checked out; None for the one of git.
     Raises RequestError for what no CI could find: a project outside the repository, words that a CI would expand.
     """
-    root = (root or _repository(settings.project)).resolve()
+    root = (root or repository(settings.project)).resolve()
     project = settings.project.resolve()
     if not project.is_relative_to(root):
         raise RequestError(
@@ -184,10 +185,6 @@ def _is_released() -> bool:
 
 def _output(settings: Settings) -> Path:
     return Path(str(settings.artifact).replace("{target}", "*")) if settings.artifact else settings.output
-
-
-def _repository(project: Path) -> Path:
-    return next((folder for folder in (project, *project.parents) if (folder / ".git").exists()), project)
 
 
 def _own_lock(file: Path, project: Path) -> str | None:
