@@ -663,6 +663,32 @@ def test_a_registry_has_the_layers_of_the_base_mounted_and_a_change_sends_kiloby
     assert (labels[f"{ENTRY}base.name"], labels[f"{ENTRY}base.digest"]) == (name, image["base"]["digest"])
 
 
+def test_a_registry_without_tls_elsewhere_is_used_where_that_is_said(
+    run: Run, locked: Path, registry_: RealRegistry, base: Path
+) -> None:
+    needs("skopeo")
+    subprocess.run(
+        ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{base}", f"docker://{registry_.host}/plain/base:1"],
+        check=True,
+    )
+    # Any name is asked for by way of a proxy, and what answers is our registry.
+    elsewhere = dict.fromkeys(("HTTP_PROXY", "http_proxy"), f"http://{registry_.host}")
+    elsewhere |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "MANYLAMBDA_HTTP_RETRIES": "0"}
+    name = "registry.invalid:5000/plain"
+    arguments = ["build", str(locked), "-t", TARGET, "--kind", "image", "--handler", "app.handler", "-q"]
+    to_it = [*arguments, "--base", f"oci:{base}", "--image-output", f"registry:{name}/api:1"]
+    from_it = [*arguments, "--base", f"{name}/base:1"]
+    for words in (to_it, from_it):
+        ran = run(*words, env=elsewhere, status=4)
+        assert "`https://registry.invalid:5000/v2/plain/" in ran.stderr
+    for words in (to_it, from_it, [*to_it, "--base", f"{name}/base:1"]):
+        run(*words, "--plain-http", env=elsewhere)
+    # It says nothing of other registries: Lambda's own base is asked for with TLS.
+    for words in (arguments, [*from_it, "--image-output", "registry:other.invalid/api:1"]):
+        ran = run(*words, "--plain-http", env=elsewhere, status=4)
+        assert " from `https://" in ran.stderr
+
+
 # Containers
 
 

@@ -81,6 +81,7 @@ _GROUPS: Final = {
     "source distributions": tuple(sorted(COMPILING)),
     "container images": (
         "image_base", "image_environment", "image_labels", "split_layers", "image_manifest",
+        "image_plain_http",
     ),
     "files of the project": ("files_sources", "files_include", "files_exclude", "files_executable"),
     "rarely needed": ("layer_layout", "scripts", "package", "engine", "allow_linux_wheels", "jobs"),

@@ -239,6 +239,12 @@ FIELDS: Final = (
         example='"docker"',
     ),
     Field(
+        key="image.plain-http", attribute="image_plain_http", flag="--plain-http", shape=Shape.SWITCH, default="false",
+        summary="Use no TLS with the registry that a container image goes to, or that its base is in where it goes to "
+        "none, also beyond this machine",
+        example="true",
+    ),
+    Field(
         key="allow-linux-wheels", attribute="allow_linux_wheels", flag="--allow-linux-wheels", shape=Shape.SWITCH,
         default="false", summary="Accept wheels tagged `linux_x86_64` or `linux_aarch64`; the audit decides then",
         example="true",

@@ -93,6 +93,7 @@ class Settings:
     image_labels: Mapping[str, str] = field(default_factory=dict)
     split_layers: bool = False
     image_manifest: Literal["oci", "docker"] = "oci"
+    image_plain_http: bool = False
     allow_linux_wheels: bool = False
     handler: str | None = None
     audit: bool = True

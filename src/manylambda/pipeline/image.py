@@ -266,7 +266,13 @@ class _Maker:
         if place.reference is not None:
             from manylambda.image.push import push
 
-            pushed = push(image, Reference.parse(place.reference), cache=self._cache, progress=self._progress)
+            pushed = push(
+                image,
+                Reference.parse(place.reference),
+                cache=self._cache,
+                progress=self._progress,
+                plain_http=self._settings.image_plain_http,
+            )
             return f"registry:{pushed.reference}", pushed.uploaded
         path = place.path
         assert path is not None

@@ -220,6 +220,11 @@ def _find(settings: Settings, target: Target, place: ImagePlace, cache: Cache, p
     default = Reference.parse(default_reference(target))
     reference = default if base is None or base.reference is None else Reference.parse(base.reference)
     options: dict[str, Any] = {"cache": cache, "offline": settings.offline, "progress": progress}
+    # What is said of one registry says nothing of another, such as that of Lambda's own base.
+    is_there = base is not None
+    if place.reference is not None:
+        is_there = Reference.parse(place.reference).registry == reference.registry
+    options["plain_http"] = settings.image_plain_http and is_there
     # Layers that a registry has need not come here on their way to another, or to the same.
     pulled = None if place.form == "registry" else pull(reference, architecture, **options)
     resolved = resolve(reference, architecture, **options) if pulled is None else pulled.resolved

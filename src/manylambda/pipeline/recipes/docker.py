@@ -211,6 +211,7 @@ def _base(target: Target, settings: Settings, progress: Progress) -> _Base:
             cache=Cache.default(),
             offline=settings.offline,
             progress=progress,
+            plain_http=settings.image_plain_http,
         )
     except FetchError as error:
         progress.warning(f"the base image is named by its tag only, because {error.message}")
