@@ -468,3 +468,23 @@ def test_a_service_that_is_a_program_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "serverless.ts").write_text("export default {}\n", encoding="utf-8")
     unsure = run("init", "--format", "json", cwd=tmp_path).json["unsure"]
     assert "`serverless.ts` is a program, and was not read: only `serverless.yml` and `serverless.json` are" in unsure
+
+
+@pytest.mark.parametrize(
+    ("files", "handler"),
+    [
+        ({"src/app.py": HANDLER}, "app.handler"),
+        ({"src/shop/__init__.py": "", "src/shop/main.py": HANDLER}, "shop.main.handler"),
+        ({"shop/__init__.py": HANDLER}, "shop.handler"),
+        ({"app.py": HANDLER, "shop/__init__.py": HANDLER}, "app.handler"),
+        ({"shop/__init__.py": HANDLER, "other/__init__.py": HANDLER}, None),
+        ({"scripts/app.py": HANDLER, "tests/__init__.py": HANDLER}, None),
+    ],
+)
+def test_a_handler_is_looked_for_where_the_package_has_it(
+    run: Run, tmp_path: Path, files: Mapping[str, str], handler: str | None
+) -> None:
+    existing.write(tmp_path, files)
+    found = run("init", "--format", "json", cwd=tmp_path).json["found"]
+    assert [one["value"] for one in found if one["key"] == "handler"] == ([handler] if handler else [])
+    run("build", cwd=tmp_path)

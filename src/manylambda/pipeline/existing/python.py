@@ -8,11 +8,12 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manylambda.errors import RequestError
-from manylambda.pipeline.existing.model import read
+from manylambda.pipeline.existing.model import NEVER, read
+from manylambda.sources.project import found_sources
 from manylambda.target import all_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _VERSIONS: Final = {
@@ -114,21 +115,26 @@ def _at(node: object, *keys: str) -> object:
 
 
 def handler(folder: Path) -> Said | None:
-    """Give what alone at the root of a folder looks like a handler; None where there is nothing, or more."""
-    found = list(_handlers(folder))
+    """Give what alone looks like a handler, at the root of the package, else in its packages; None for none or more."""
+    root = folder / found_sources(folder)[0].path
+    found = list(_handlers(root, root.glob("*.py")))
+    if not found:
+        packages = (path.parent for path in root.glob("*/__init__.py") if path.parent.name not in NEVER)
+        found = list(_handlers(root, (module for package in packages for module in package.glob("*.py"))))
     return found[0] if len(found) == 1 else None
 
 
-def _handlers(folder: Path) -> Iterator[Said]:
-    for path in sorted(folder.glob("*.py")):
+def _handlers(root: Path, modules: Iterable[Path]) -> Iterator[Said]:
+    for path in sorted(modules):
         source = read(path)
         try:
             tree = ast.parse(source.text) if source else None
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
+        module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         for node in tree.body if tree else ():
             if (name := _handler_name(node)) in _HANDLERS:
-                yield Said(f"{path.stem}.{name}", "it has the usual name and looks like one", path, node.lineno)
+                yield Said(f"{module}.{name}", "it has the usual name and looks like one", path, node.lineno)
 
 
 def _handler_name(node: ast.stmt) -> str | None:
