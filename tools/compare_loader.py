@@ -148,12 +148,17 @@ def _page(found: Sequence[Row]) -> str:
             "|---|---|---|",
             *(
                 f"| {row.name}{'' if row.agrees else ' **(differs)**'} | {', '.join(f'`{one}`' for one in row.said)} "
-                f"| {'`' + row.failed[:200].replace('|', chr(92) + '|') + '`' if row.failed else ''} |"
+                f"| {_code(row.failed[:200]) if row.failed else ''} |"
                 for row in found
             ),
             "",
         ]
     )
+
+
+def _code(text: str) -> str:
+    text = text.replace("|", "\\|")
+    return f"`` {text} ``" if "`" in text else f"`{text}`"  # the loader quotes as `this'
 
 
 def _summary(found: Sequence[Row]) -> str:

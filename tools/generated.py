@@ -5,6 +5,7 @@ Each of them gives its files and their texts by `wanted()`; `tools/generate.py` 
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+_CODE: Final = re.compile(r"`([^`|]*\|[^`]*)`")
+_ENTITIES: Final = {ord(sign): f"&#{ord(sign)};" for sign in "&<>|*_[]\\"}
+"""Of what is code in HTML: Markdown reads on within it."""
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
 
 
@@ -39,4 +43,10 @@ def head(script: str, source: str) -> str:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; `|` in a cell is escaped."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(map(_cell, line)) + " |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Escape `|`; in code by an entity, since the site shows the backslash that GitHub takes away."""
+    text = _CODE.sub(lambda match: f"<code>{match[1].translate(_ENTITIES)}</code>", text)
+    return text.replace("|", "\\|")

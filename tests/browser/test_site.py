@@ -83,6 +83,33 @@ class Page(HTMLParser):
                 self.anchors.add(value)
 
 
+class Prose(HTMLParser):
+    """What a page shows outside of blocks of code."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.leaks: list[str] = []
+        self.cells = ""
+        self._within: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in {"pre", "script", "style", "code", "td", "article"}:
+            self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._within and self._within[-1] == tag:
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "article" not in self._within or not {"pre", "script", "style"}.isdisjoint(self._within):
+            return
+        if "td" in self._within:
+            self.cells += data
+        signs = ("\\|",) if "code" in self._within else ("\\|", "`", "**", "](")
+        self.leaks += [data.strip() for sign in signs if sign in data]
+
+
 def pages(site: Path) -> list[str]:
     """Give the addresses of all pages, as paths below that of the site."""
     found = (path.relative_to(site).parent.as_posix() for path in site.rglob("index.html"))
@@ -105,6 +132,13 @@ def test_every_link_leads_somewhere(site: Path) -> None:
             elif not (site / place).is_file():
                 lost.append((path, target))
     assert lost == []
+
+
+def test_no_page_shows_what_is_meant_for_markdown(site: Path) -> None:
+    """A backslash before `|` within code is taken away by GitHub and shown by the site."""
+    shown = {path: Prose((site / path / "index.html").read_text(encoding="utf-8")) for path in pages(site)}
+    assert {path: page.leaks for path, page in shown.items() if page.leaks} == {}
+    assert any("zip|layer" in page.cells for page in shown.values())
 
 
 def test_no_page_asks_others_complains_or_scrolls_sideways(site: Path, address: str, chromium: Any) -> None:
