@@ -61,7 +61,7 @@ SERVERLESS = {
           name: aws
           runtime: python3.12
           architecture: ${opt:architecture, 'arm64'}
-        package: {individually: true}
+        package: {individually: true, patterns: ["!docs/**"]}
         layers:
           shared: {path: layer}
         functions:
@@ -124,6 +124,7 @@ TERRAFORM = {
             {
               path             = "${local.code}/multi"
               pip_requirements = true
+              patterns         = ["!docs/.*"]
             }
           ]
         }
@@ -240,6 +241,7 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], 
             "`architecture` of `api` is a variable: ${opt:architecture, 'arm64'}; arm64 is taken",
             "`gone` was passed over: it is a variable that only Serverless knows: ${file(functions/gone.yml)}",
             f"`shared` was passed over: {LAYER}",
+            "`patterns` of `package` were not followed: `manylambda build -v` lists what is left out",
         ],
     ),
     "cdk in typescript": (
@@ -270,6 +272,7 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], 
             "code/each": ("python3.12-x86_64", None),
         },
         [
+            "`patterns` of `multi` were not followed: `manylambda build -v` lists what is left out",
             "`handler` of `each` is not written out: each.value.handler",
             f"`common` was passed over: {LAYER}",
             "`image` was passed over: it is a container image",

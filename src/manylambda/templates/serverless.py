@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("serverless.yml", "serverless.yaml", "serverless.json")
 
+_PATTERNS: Final = frozenset({"patterns", "include", "exclude"})
 _DEFAULT_ARCHITECTURE: Final = "x86_64"
 
 
@@ -63,6 +64,8 @@ class Service:
     """What `serverless-python-requirements` reads, if that is said (`custom.pythonRequirements.fileName`)."""
     layers: tuple[str, ...]
     """The names of its layers."""
+    has_patterns: bool
+    """Whether it says which files are packed (`package.patterns`, or the older `include` and `exclude`)."""
 
 
 def find_service(folder: Path) -> Path | None:
@@ -130,6 +133,10 @@ def read_service(path: Path) -> Service:
         functions=tuple(functions),
         skipped=skipped,
         requirements=_text(variables.given(_mapping(requirements.value).get("fileName"))),
+        has_patterns=any(
+            not _PATTERNS.isdisjoint(_mapping(_mapping(one).get("package")))
+            for one in (document, *(one for _, one in _functions(variables, document.get("functions"))))
+        ),
         layers=tuple(map(str, _mapping(variables.given(document.get("layers")).value))),
     )
 

@@ -33,6 +33,8 @@ def describe(project: Path) -> Described | None:
     found = tuple(_function(one, service, source, requirements) for one in service.functions)
     unsure = tuple(f"`{name}` was passed over: {why}" for name, why in service.skipped.items())
     unsure += tuple(passed_layer(name) for name in service.layers)
+    if found and service.has_patterns:
+        unsure += ("`patterns` of `package` were not followed: `manylambda build -v` lists what is left out",)
     return Described("the Serverless Framework", found, unsure) if found or unsure else None
 
 

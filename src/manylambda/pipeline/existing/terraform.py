@@ -172,6 +172,8 @@ class _Reader:
             if written is not None:
                 unsure.append(f"`architectures` of `{name}` is not written out: x86_64 is taken")
             architecture = "x86_64"
+        if re.search(r"^[ \t]*patterns[ \t]*=", block.text, re.MULTILINE):
+            unsure.append(f"`patterns` of `{name}` were not followed: `manylambda build -v` lists what is left out")
         handler = _written(own, "handler")
         if handler is not None and scope.text(handler) is None:
             unsure.append(f"`handler` of `{name}` is not written out: {handler}")
