@@ -80,10 +80,18 @@ CDK_TYPESCRIPT = {
         new PythonLayerVersion(this, 'Common', { entry: 'layers/common' });
         new PythonFunction(this, 'Jobs', { ...common, entry: './jobs' });
         new PythonFunction(this, 'More', { ...more, entry: path.join(__dirname, '..', 'more') });
+        new PythonFunction(this, 'Far', { ...far, entry: path.join(code, 'far') });
+        const code = path.resolve(__dirname, '..', 'code');
+        new Function(this, 'Near', { ...far, code: Code.fromAsset(`${__dirname}/../near`), handler: 'a.handler' });
         // new PythonFunction(this, 'Old', { entry: './old' });
         new lambda.DockerImageFunction(this, 'Image', {});
         new lambda.Function(this, 'Node', { runtime: lambda.Runtime.NODEJS_22_X, code: lambda.Code.fromAsset('n') });
         """,
+    "lib/far.ts": """
+        export const far: Props = { runtime: new lambda.Runtime('python3.11'), architecture: Architecture.X86_64 };
+        """,
+    "code/far/index.py": HANDLER,
+    "near/a.py": HANDLER,
     "jobs/index.py": HANDLER,
     "more/index.py": HANDLER,
 }
@@ -246,13 +254,21 @@ CASES: Mapping[str, tuple[Mapping[str, str], dict[str, tuple[str, str | None]], 
     ),
     "cdk in typescript": (
         CDK_TYPESCRIPT,
-        {"jobs": ("python3.13-arm64", "index.handler"), "more": ("python3.13-arm64", "index.handler")},
+        {
+            "jobs": ("python3.13-arm64", "index.handler"),
+            "more": ("python3.14-x86_64", "index.handler"),
+            "code/far": ("python3.11-x86_64", "index.handler"),
+            "near": ("python3.11-x86_64", "a.handler"),
+        },
         [
             "`more`, which more is taken from, was not read",
-            "python3.13 of `More` is what lib/stack.ts:1 says, the only such thing in the app",
-            "arm64 of `More` is what lib/stack.ts:1 says, the only such thing in the app",
+            "`More` names no architecture: the CDK's default is x86_64",
             f"`Common` was passed over: {LAYER}",
             "`Image` was passed over: it is a container image",
+            (
+                "nothing names the runtime of `More`: python3.14 is taken, "
+                "nothing names a version: it is the newest runtime"
+            ),
         ],
     ),
     "cdk in python": (

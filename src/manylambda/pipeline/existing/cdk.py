@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SUFFIXES: Final = frozenset({".py", ".ts", ".js", ".mts", ".mjs"})
 _CALL: Final = re.compile(r"\b(?P<kind>(?:Python)?Function)(?P<open>\()")
 _ID: Final = re.compile(r"\s*(?:self|this|scope|stack)\s*,\s*[\"'`](?P<id>[^\"'`]+)[\"'`]")
-_RUNTIME: Final = re.compile(r"\bRuntime\.PYTHON_(3)_(\d+)\b")
+_RUNTIME: Final = re.compile(r"\bRuntime(?:\.PYTHON_|\(\s*[\"'`]python)(3)[_.](\d+)\b")
 _ARCHITECTURE: Final = re.compile(r"\bArchitecture\.(ARM_64|X86_64)\b")
 _ARCHITECTURES: Final = {"ARM_64": "arm64", "X86_64": "x86_64"}
 _ASSET: Final = re.compile(r"(?:from_asset|fromAsset)(?P<open>\()")
@@ -30,6 +30,12 @@ _CALLS: Final = 500
 """Of a file: more than a person writes."""
 _LONGEST: Final = 20_000
 """Characters of a call."""
+
+
+_TEMPLATE: Final = re.compile(r"`\$\{__dirname\}/([^`$]*)`")
+_NAME: Final = re.compile(r"(?<![\w.\"'`/])[A-Za-z_]\w*(?![\w(.=\"'`/])")
+_DEEPEST: Final = 3
+"""Constants that are made from constants."""
 
 
 class _Constant(NamedTuple):
@@ -58,13 +64,13 @@ def describe(project: Path) -> Described | None:
         function
         for one in texts
         for match in _calls(one, _CALL)
-        if (function := _function(project, one, match, shared_runtimes, shared_architectures)) is not None
+        if (function := _function(project, one, match, shared_runtimes, shared_architectures, texts=texts)) is not None
     ]
     unsure = [] if found else ["`cdk.json` is there, and no function of Python was found in the sources of the app"]
     for one in texts:
         for match in _calls(one, _OTHER):
             named = _ID.match(one.text, match.end())
-            name = named["id"] if named else f"{one.path.relative_to(project).as_posix()}:{one.line(match.start())}"
+            name = named["id"] if named else _place(one, match, project)
             is_image = match["kind"] == "DockerImageFunction"
             unsure.append(f"`{name}` was passed over: it is a container image" if is_image else passed_layer(name))
     return Described("the CDK", tuple(found), tuple(unsure))
@@ -104,11 +110,13 @@ def _function(
     match: re.Match[str],
     runtimes: Sequence[_Constant],
     architectures: Sequence[_Constant],
+    *,
+    texts: Sequence[Source],
 ) -> Function | None:
     call = enclosed(source.text, match.start("open"))
     unsure: list[str] = []
     for spread in _SPREAD.findall(call):
-        table = _table(source, spread)
+        table = _table((source, *texts), spread)
         call += table or ""
         if table is None and not (_RUNTIME.search(call) and _ARCHITECTURE.search(call)):
             unsure.append(f"`{spread}`, which more is taken from, was not read")
@@ -122,14 +130,14 @@ def _function(
     if own is None and (asset is None or not runtimes) and entry is None:  # no function of Lambda
         return None
     code = _first_argument(entry["value"] if entry else enclosed(call, asset.start("open")) if asset else "")
-    name = named["id"] if named else "the function"
+    name = named["id"] if named else _place(source, match, project)
     runtime = f"python{own[1]}.{own[2]}" if own else _only(runtimes, name, unsure, project)
     told = _ARCHITECTURE.search(call)
     architecture = _ARCHITECTURES[told[1]] if told else _only(architectures, name, unsure, project)
     if architecture is None:
         architecture = "x86_64"
         unsure.append(f"`{name}` names no architecture: the CDK's default is x86_64")
-    folder, is_certain = _folder(code, project, source)
+    folder, is_certain = _folder(_followed(code, source), project, source)
     if folder is None:
         folder = project
         unsure.append(f"the code of `{name}` is not named as text: the settings are for the folder of the app")
@@ -182,10 +190,40 @@ def _first_argument(text: str) -> str:
     return text[:position].strip()
 
 
-def _table(source: Source, name: str) -> str | None:
-    """Give what a constant of the same file has, which is put among the arguments."""
-    match = re.search(rf"\b{re.escape(name)}\s*(?::[^=\n]+)?=\s*(?:dict\s*)?(?P<open>[({{])", source.text)
-    return f",{enclosed(source.text, match.start('open'))}" if match else None
+def _table(texts: Sequence[Source], name: str) -> str | None:
+    """Give what a constant has, which is put among the arguments; the first of `texts` that has one."""
+    pattern = re.compile(rf"\b{re.escape(name)}\s*(?::[^=\n]+)?=\s*(?:dict\s*)?(?P<open>[({{])")
+    for one in texts:
+        match = pattern.search(one.text)
+        if match:
+            return f",{enclosed(one.text, match.start('open'))}"
+    return None
+
+
+def _followed(code: str, source: Source) -> str:
+    """Put what constants of the same file are in the place of their names, in an expression that names a folder."""
+    code = _TEMPLATE.sub(r"path.join(__dirname, '\1')", code)
+    for _ in range(_DEEPEST):
+        values = {name: _constant(source.text, name) for name in set(_NAME.findall(code)) if not _HERE.fullmatch(name)}
+        followed = _NAME.sub(lambda match, values=values: values.get(match[0]) or match[0], code)  # type: ignore[misc]
+        if followed == code or len(followed) > _LONGEST:
+            break
+        code = followed
+    return code
+
+
+def _constant(text: str, name: str) -> str | None:
+    """Give the expression that is assigned to a name."""
+    match = re.search(rf"^[ \t]*(?:(?:export|const|let|var)[ \t]+)*{name}\s*(?::[^=\n]+)?=\s*", text, re.MULTILINE)
+    if match is None:
+        return None
+    value = _first_argument(text[match.end() : match.end() + 500])
+    return re.split(r"[;\n](?![ \t]*[.)/])", value, maxsplit=1)[0].strip()
+
+
+def _place(source: Source, match: re.Match[str], project: Path) -> str:
+    """Name what has no name by where it stands."""
+    return f"{source.path.relative_to(project).as_posix()}:{source.line(match.start())}"
 
 
 def _argument(call: str, name: str) -> str | None:
