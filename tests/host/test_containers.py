@@ -87,6 +87,21 @@ exit 1
 @needs_posix
 def test_a_pull_that_takes_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "_PULL_SECONDS", 0.1)
-    assert containers.pull_image(program(tmp_path, "exec sleep 60\n"), "one:1", "arm64") == NotPulled(
+    assert containers.pull_image(program(tmp_path, "exec sleep 600\n"), "one:1", "arm64") == NotPulled(
         "pulling `one:1` took more than 0 minutes", is_late=True
     )
+
+
+@needs_posix
+def test_a_container_is_run_once_more_when_podman_lost_how_it_ended(tmp_path: Path) -> None:
+    lost = (
+        'time="2026-11-28T13:54:30Z" level=error msg="Waiting for container 35ab: container has already been removed"'
+    )
+    docker = program(
+        tmp_path,
+        f"[ -e '{tmp_path}/once' ] && echo done && exit 3\ntouch '{tmp_path}/once'\necho '{lost}' >&2\nexit 127\n",
+    )
+    answer = containers.run([docker.path, "run"], seconds=60)
+    assert (answer.returncode, answer.stdout) == (3, "done\n")
+    assert containers.without_lost(f"one\n{lost}\ntwo") == "one\ntwo"
+    assert not containers.is_lost("container has already been removed")

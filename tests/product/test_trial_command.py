@@ -187,7 +187,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Calla
                 check=True,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, "MANYLAMBDA_CACHE_DIR": str(shared_cache / "trial-command")},
-                timeout=120,
+                timeout=600,
             )
             (made[*names, target],) = (project / "dist").iterdir()
         return made[*names, target]
@@ -263,7 +263,7 @@ def test_the_same_package_answers_in_a_container(trying: Trying, built: Callable
     assert (ran.json["engine"], set(outcomes(ran.json).values())) == ("container", {"ok"})
     confirm("w1", ran.json["invocation"])
     assert ran.json["label"].startswith("podman ")
-    assert containers.podman("ps", "--all", "--quiet", "--filter", "name=manylambda-") == ""
+    containers.assert_gone()
 
 
 # Packages that do not load.
@@ -398,13 +398,13 @@ import ctypes, os, time
 ctypes.CDLL(None).prctl(15, b"{name}", 0, 0, 0)
 for _ in range(40):
     if os.fork() == 0:
-        time.sleep(60)
+        time.sleep(600)
         os._exit(0)
 """,
         network="import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=5)\n",
         resolves="import socket\nsocket.getaddrinfo('example.org', 80)\n",
         segfaults="import ctypes\nctypes.string_at(0)\n",
-        sleeps="import time\ntime.sleep(60)\n",
+        sleeps="import time\ntime.sleep(600)\n",
         speaks="print('\\033[31mred')\nimport os\nos.write(1, b'{}\\n')\n",
         writes="open('/var/task/x', 'w')\n",
         zeal="import fine\n",
@@ -421,6 +421,14 @@ def alive(name: str) -> list[str]:
     return found
 
 
+def assert_gone(name: str) -> None:
+    """Hold that they end, for which the kernel takes a moment; by themselves they sleep longer than this."""
+    deadline = time.monotonic() + 60
+    while alive(name) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive(name) == []
+
+
 @pytest.mark.parametrize("engine", ["rootfs", "interpreter"])
 def test_what_a_module_must_not_do_is_contained_and_told(trying: Trying, tmp_path: Path, engine: str) -> None:
     hosts.needs("bwrap")
@@ -429,7 +437,7 @@ def test_what_a_module_must_not_do_is_contained_and_told(trying: Trying, tmp_pat
     before = sorted(path.rglob("*"))
     ran = trying(
         path,
-        *("--timeout", "1.5", "--memory", "200", "--format", "json", "--offline"),
+        *("--timeout", "5.5", "--memory", "200", "--format", "json", "--offline"),
         target=NATIVE if engine == "rootfs" else OWN_NATIVE,
         engine=None if engine == "rootfs" else INTERPRETER,
         status=6,
@@ -458,19 +466,19 @@ def test_what_a_module_must_not_do_is_contained_and_told(trying: Trying, tmp_pat
         "network": ("[Errno 101] Network is unreachable", "trial-network"),
         "resolves": ("[Errno -3] Temporary failure in name resolution", "trial-network"),
         "segfaults": ("SIGSEGV", "segmentation-fault"),
-        "sleeps": ("it was not imported within 1.5 s", "timeout"),
+        "sleeps": ("it was not imported within 5.5 s", "timeout"),
         "writes": ("[Errno 30] Read-only file system", "read-only"),
     }
     assert of(ran.json, "speaks")["log"] == "\x1b[31mred\n{}"
-    assert alive(name) == []
+    assert_gone(name)
     assert sorted(path.rglob("*")) == before
 
 
 def test_the_text_shows_where_a_module_hung_and_no_frame_of_ours(trying: Trying, tmp_path: Path) -> None:
-    path = folder(tmp_path / "slow", sleeps="import time\n\n\ntime.sleep(60)\n")
+    path = folder(tmp_path / "slow", sleeps="import time\n\n\ntime.sleep(600)\n")
     ran = trying(path, "--timeout", "1", "--offline", status=6)
     assert re.search(
-        r"^timed out: sleeps after 1\.\d\d s: it was not imported within 1 s\n"
+        r"^timed out: sleeps after [1-9]\d*\.\d\d s: it was not imported within 1 s\n"
         r"  \| Timeout \(0:00:01\)!\n"
         r"  \| (?:Current thread|Thread) 0x\w+ .*\(most recent call first\):\n"
         r'  \|   File "/var/task/sleeps\.py", line 4 in <module>\n'
@@ -491,7 +499,7 @@ def handler(event, context):
     if event == "boom":
         raise ValueError("boom")
     if event == "sleep":
-        time.sleep(30)
+        time.sleep(600)
     print("seen", context.function_name)
     return {"got": event, "count": count}
 """
@@ -505,7 +513,7 @@ def test_events_come_in_turn_and_one_that_fails_is_told_with_the_rest(trying: Tr
     events = [word for one in given for word in ("--event", one)]
     ran = trying(
         path,
-        *("--handler", "app.handler", *events, "--timeout", "1", "--format", "json"),
+        *("--handler", "app.handler", *events, "--timeout", "5", "--format", "json"),
         stdin='["standard", "input"]',
         status=6,
     )
@@ -518,7 +526,7 @@ def test_events_come_in_turn_and_one_that_fails_is_told_with_the_rest(trying: Tr
         ({"got": {"of": "words"}, "count": 2}, None, None, False, None),
         ({"got": ["standard", "input"], "count": 3}, None, None, False, None),
         (None, "ValueError", "boom", False, None),
-        (None, "Sandbox.Timedout", "Task timed out after 1.00 seconds", False, "timeout"),
+        (None, "Sandbox.Timedout", "Task timed out after 5.00 seconds", False, "timeout"),
         ({"got": 1, "count": 1}, None, None, True, None),
     ]
     assert ran.json["invocation"] == ran.json["invocations"][0]
@@ -572,14 +580,16 @@ def test_a_profile_is_printed_and_drawn(trying: Trying, tmp_path: Path) -> None:
     )
     options = (path, "--handler", "app.handler", "--profile", "--offline")
     told = trying(*options).stdout
-    assert re.search(
-        r"^import time of app: 1\d\d ms, 1\d\d ms with bytecode in the package: it would save -?\d+ ms\n"
+    found = re.search(
+        r"^import time of app: (\d+) ms, (\d+) ms with bytecode in the package: it would save -?\d+ ms\n"
         r" total ms    own ms  module\n"
-        r" +1\d\d\.\d +\d\.\d  app\n"
-        r" +1\d\d\.\d +1\d\d\.\d    slow\n",
+        r" +(\d+\.\d) +\d+\.\d  app\n"
+        r" +(\d+\.\d) +(\d+\.\d)    slow\n",
         told,
         re.MULTILINE,
-    ), told
+    )
+    assert found is not None, told
+    assert all(float(one) >= 100 for one in found.groups()), told
     page = trying(*options, "--format", "html").stdout
     assert page.startswith("<!DOCTYPE html>")
     assert page.rstrip().endswith("</html>")
@@ -696,7 +706,7 @@ def test_a_build_tries_what_it_made_and_leaves_it_there(run: Run, tmp_path: Path
 
 
 def test_a_pipe_hears_the_result_alone_and_a_terminal_sees_how_far_it_is(trying: Trying, tmp_path: Path) -> None:
-    path = folder(tmp_path / "slow", one="", two="import time\ntime.sleep(1.2)\n")
+    path = folder(tmp_path / "slow", one="", two="import time\ntime.sleep(3)\n")
     trying(path, "--module", "one", "--offline")  # the bytecode of the root is announced when it is made
     ran = trying(path, "--offline")
     assert [line for line in ran.stderr.splitlines() if "(boto3 ...)" not in line] == []
@@ -715,7 +725,7 @@ def test_a_pipe_hears_the_result_alone_and_a_terminal_sees_how_far_it_is(trying:
 @pytest.mark.parametrize("engine", ["rootfs", "interpreter"])
 def test_an_interrupt_leaves_nothing(tmp_path: Path, engine: str) -> None:
     name = f"ml{uuid.uuid4().hex[:8]}"
-    sleeps = f"import ctypes, time\nctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0)\ntime.sleep(60)\n"
+    sleeps = f"import ctypes, time\nctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0)\ntime.sleep(600)\n"
     path = folder(tmp_path / "slow", **{name: sleeps})
     (tmp_path / "tmp").mkdir()
     chosen = in_root() if engine == "rootfs" else INTERPRETER
@@ -729,19 +739,16 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, engine: str) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not alive(name) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert alive(name)
         os.killpg(running.pid, signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=20)
+        stdout, stderr = running.communicate(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
     assert (running.returncode, stdout, stderr.splitlines()[-1]) == (130, "", "error: interrupted")
-    deadline = time.monotonic() + 5
-    while alive(name) and time.monotonic() < deadline:  # the kernel takes a moment
-        time.sleep(0.05)
-    assert alive(name) == []
+    assert_gone(name)
     assert list((tmp_path / "tmp").iterdir()) == []
     assert glob.glob(f"/dev/shm/manylambda-*/task/{name}.py") == []

@@ -57,7 +57,7 @@ def extract(root: Path, suite: str, packages: str) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=900,
     )
     for name in _LEFT_OUT:
         shutil.rmtree(root / name, ignore_errors=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import filelock
 import pytest
 
+from manylambda.host.containers import is_lost
 from trial import hosts
 
 if TYPE_CHECKING:
@@ -57,23 +58,51 @@ def programs() -> Path:
     real = shutil.which("podman")
     folder = hosts.FOLDER / "podman-program"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "containers.conf").write_text(_SETTINGS, encoding="utf-8")
-    beside = folder / f"podman.{os.getpid()}"
-    beside.write_text(
+    # Each worker of the tests comes here, and another's podman may be reading them.
+    _put(folder / "containers.conf", _SETTINGS)
+    _put(
+        folder / "podman",
         f"#!/bin/sh\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n"
         f'CONTAINERS_CONF="{folder}/containers.conf" exec "{real}" --root "{_STORE}" --runroot "{_RUN}" "$@"\n',
-        encoding="utf-8",
     )
-    beside.chmod(0o755)
-    beside.replace(folder / "podman")
     return folder
 
 
+def _put(path: Path, text: str) -> None:
+    """Write a program or a file of settings at once: nobody sees half of it."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.chmod(0o755)
+    beside.replace(path)
+
+
 def podman(*words: str) -> str:
-    """Run that podman."""
-    return subprocess.run(
-        [programs() / "podman", *words], check=True, capture_output=True, text=True, timeout=120
-    ).stdout.strip()
+    """Run that podman; see `manylambda.host.containers.is_lost` for why it may have to be done once more."""
+    command: list[str | Path] = [programs() / "podman", *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    for _ in range(4):
+        if not any(map(is_lost, done.stderr.splitlines())):
+            break
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    done.check_returncode()
+    return done.stdout.strip()
+
+
+def late(folder: Path) -> Path:
+    """Give a folder with a `podman` that has lost how each container ended, as a real one does on a busy machine."""
+    why = "Waiting for container 35ab: container has already been removed"
+    lost = f'time="2026-11-28T13:54:30Z" level=error msg="{why}"'
+    lines = [
+        "#!/bin/sh",
+        f"'{programs()}/podman' \"$@\"",
+        "status=$?",
+        '[ "$1" = run ] || exit $status',
+        f"echo '{lost}' >&2",
+        "exit 127",
+    ]
+    folder.mkdir()
+    _put(folder / "podman", "\n".join([*lines, ""]))
+    return folder
 
 
 @cache
@@ -88,8 +117,9 @@ def imported(root: Path, machine: str, name: str, *, made: str) -> str:
     programs()
     with filelock.FileLock(hosts.FOLDER / "podman.lock"):
         note = hosts.FOLDER / f"podman-{name.rpartition(':')[2]}.made"
+        before = ""
         with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
-            podman("image", "inspect", name)
+            before = podman("image", "inspect", "--format", "{{.Id}}", name)
             if note.read_text(encoding="ascii") == made:
                 return name
         packed = subprocess.Popen(
@@ -101,12 +131,31 @@ def imported(root: Path, machine: str, name: str, *, made: str) -> str:
                 check=True,
                 stdin=packed.stdout,
                 capture_output=True,
-                timeout=120,
+                timeout=600,
             )
         note.write_text(made, encoding="ascii")
-        # The one that had the name before has none now.
-        podman("image", "prune", "--force")
+        # The one that had the name before has none now. It alone goes: others without a name may be the steps of a
+        # build that another worker is at, which fails without them.
+        with contextlib.suppress(subprocess.CalledProcessError):
+            if before:
+                podman("image", "rm", before)
     return name
+
+
+def assert_gone() -> None:
+    """Hold that the containers of manylambda that are there now end; whoever runs one in them sleeps longer than this.
+
+    Podman removes one a moment after its process has ended. Those of other workers are there as well, and end, too;
+    which of them come after this began is no matter.
+    """
+    left, deadline = _ours(), time.monotonic() + 120
+    while left := left & _ours():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def _ours() -> set[str]:
+    return set(podman("ps", "--all", "--quiet", "--filter", "name=manylambda-").split())
 
 
 @contextlib.contextmanager
@@ -147,8 +196,10 @@ def docker_service(folder: Path) -> Iterator[dict[str, str]]:
         cwd=folder,
     )
     try:
-        deadline = time.monotonic() + 20
-        while not socket.exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while not socket.exists():
+            assert service.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         (folder / "docker").mkdir()
         yield {"DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(folder / "docker")}

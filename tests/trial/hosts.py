@@ -63,7 +63,7 @@ def root(architecture: str) -> Path:
             ],
             check=True,
             capture_output=True,
-            timeout=300,
+            timeout=900,
         )
         # What `base-files` makes when it is configured, which runs a script.
         for name in ("bin", "sbin", "lib", "lib64"):

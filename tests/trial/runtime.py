@@ -44,4 +44,4 @@ def emulator(shared: Path) -> Path:
 
 def _uv(*arguments: str) -> None:
     options = ("--quiet", "--no-deps", "--no-config", "--no-python-downloads", "--link-mode=copy")
-    subprocess.run(["uv", "pip", "install", *options, *arguments], check=True, timeout=120)
+    subprocess.run(["uv", "pip", "install", *options, *arguments], check=True, timeout=600)

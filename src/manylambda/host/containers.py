@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,10 @@ PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PRO
 _ASK_SECONDS: Final = 20.0
 _PULL_SECONDS: Final = 1800.0
 _REMOVE_SECONDS: Final = 30.0
+_MORE_TRIES: Final = 4
+_LOST: Final = re.compile(
+    r'time="[^"]*" level=error msg="Waiting for container [0-9a-f]+: container has already been removed"'
+)
 _OCI: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -220,6 +225,30 @@ def client_environment() -> dict[str, str]:
 def call(command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
     """Run a client in `client_environment` and give what it answers; raises as `process.ask` does."""
     return process.ask(command, seconds=seconds, environment=client_environment())
+
+
+def run(command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a container to its end as `call` does, and once more when podman lost how it ended."""
+    answer = call(command, seconds=seconds)
+    for _ in range(_MORE_TRIES):
+        if not answer.returncode or not any(map(is_lost, answer.stderr.splitlines())):
+            break
+        answer = call(command, seconds=seconds)
+    return answer
+
+
+def is_lost(line: str) -> bool:
+    """Whether a line is podman's, and says that it came too late to learn how a container ended.
+
+    Whoever runs one with `--rm` races with the process of podman's that removes it, and on a busy machine loses: the
+    exit status is 127 then, whatever the container's was (podman's issue 25479, mended in 5.4.1).
+    """
+    return _LOST.fullmatch(line) is not None
+
+
+def without_lost(text: str) -> str:
+    """Give what was written without such lines, which are no part of it."""
+    return "".join(line for line in text.splitlines(keepends=True) if not is_lost(line.rstrip("\r\n")))
 
 
 def failure(answer: subprocess.CompletedProcess[str]) -> str:

@@ -220,13 +220,27 @@ class Container:
             options += ["-e", f"{key}={_translated(value) if key.startswith('_PYPROJECT_HOOKS_') else value}"]
         words = run_command(self._image.program, self._image.architecture, self._image.user, name, options)
         words += ["--entrypoint", self._image.python, self._image.identity, "-I", "-S", *inside]
+        lost = False
+
+        def listen(line: str) -> None:
+            nonlocal lost
+            if containers.is_lost(line):
+                lost = True
+            else:
+                hear(line)
+
         try:
-            outcome = isolation.run(words, containers.client_environment(), str(self._room), hear, holds_input=True)
+            outcome = isolation.run(words, containers.client_environment(), str(self._room), listen, holds_input=True)
         except BaseException:
             containers.remove(self._image.program, name)
             raise
         if outcome.status < 0:  # its client was ended, and not the container
             containers.remove(self._image.program, name)
+        if lost:
+            # How it ended is seen by what a hook that went well leaves at its end.
+            status = 0 if (hook / "output.json").exists() else 1
+            log = tuple(line for line in outcome.log if not containers.is_lost(line))
+            outcome = outcome._replace(status=status, log=log)
         if outcome.status >= 125:
             reason = containers.last_line("\n".join(outcome.log))
             raise PackagingError(f"{self._image.program.name} cannot run the container: {reason}")
@@ -416,7 +430,7 @@ def _try(
         command = run_command(program, target.architecture.oci, user, name, mounts)
         command += ["--entrypoint", python, image, "-I", "-S", "-c", _IDENTITY, f"{PLACE}/out/written"]
         try:
-            answer = containers.call(command, seconds=_ASK_SECONDS)
+            answer = containers.run(command, seconds=_ASK_SECONDS)
         except subprocess.TimeoutExpired:
             containers.remove(program, name)
             raise PackagingError(f"`{program.name}` does not start a container in {_ASK_SECONDS} s") from None

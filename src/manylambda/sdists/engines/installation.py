@@ -81,7 +81,7 @@ def _run(image: Image, room: Path, progress: Progress) -> None:
     wheels = f"{PLACE}/wheels"
     command += ["--find-links", wheels, "--target", f"{PLACE}/work/packages", "-r", f"{wheels}/requirements.txt"]
     try:
-        answer = containers.call(command, seconds=_SECONDS)
+        answer = containers.run(command, seconds=_SECONDS)
     except subprocess.TimeoutExpired:
         containers.remove(image.program, name)
         raise PackagingError(f"pip in `{image.reference}` took more than {_SECONDS / 60:.0f} minutes") from None

@@ -203,7 +203,8 @@ class ContainerSession:
             )
         if completed.status in {125, 126} and completed.peak_memory is None and not completed.timed_out:
             raise TrialError(f"{self._program.name} cannot run the container: {containers.last_line(completed.log)}")
-        return completed
+        # How it ended was told from inside.
+        return completed._replace(log=containers.without_lost(completed.log))
 
     def close(self) -> None:
         """See `Session`: each container went with its process."""
@@ -333,7 +334,7 @@ def _try(
         limits=Limits() if is_bound else None,
     )
     try:
-        return containers.call(command, seconds=60)
+        return containers.run(command, seconds=60)
     except subprocess.TimeoutExpired:
         containers.remove(program, name)
         raise TrialError(f"`{program.name}` does not start a container in 60 s") from None
