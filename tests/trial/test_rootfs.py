@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -208,22 +209,50 @@ def test_layers_and_the_runtime_are_mounted_too(engine: RootfsEngine, tmp_path: 
 
 def test_a_job_goes_in_and_lines_come_out_as_they_are_written(session: Session) -> None:
     job = os.urandom(150_000).hex().encode()
-    heard: list[tuple[float, str]] = []
-    completed = session.run(
-        ["-c", "import sys, time; print(len(sys.stdin.read()), flush=True); time.sleep(0.3); print('later')"],
-        job=job,
-        environment={},
-        limits=limits(),
-        hear=lambda line: heard.append((time.monotonic(), line)),
+    heard: list[str] = []
+
+    def hear(line: str) -> None:
+        heard.append(line)
+        if len(heard) == 1:  # it waits for this: that the line was heard
+            for one in processes("4320.5"):
+                if Path("/proc", one, "comm").read_text().startswith("python"):
+                    os.kill(int(one), signal.SIGUSR1)
+
+    code = (
+        "import signal, sys  # 4320.5\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "print(len(sys.stdin.read()), flush=True); signal.sigwait([signal.SIGUSR1]); print('later')"
     )
-    assert [line for _, line in heard] == ["300000", "later"]
-    assert heard[1][0] - heard[0][0] > 0.2
+    completed = session.run(["-c", code], job=job, environment={}, limits=limits(seconds=60.0), hear=hear)
+    assert heard == ["300000", "later"]
     assert (completed.status, completed.log, completed.timed_out, completed.out_of_memory) == (0, "", False, False)
-    assert 0.3 < completed.seconds < 5
+    assert 0 < completed.seconds < 60
 
 
 def test_a_job_that_nobody_reads_is_no_failure(session: Session) -> None:
     assert run(session, "import os; os.close(0); print(1)", job=b"x" * 1_000_000).lines == ["1"]
+
+
+def test_what_it_wrote_last_is_read_when_this_host_stands_still_meanwhile(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manylambda.trial.engines import sandbox
+
+    end, read, ends = sandbox._end, sandbox._Run._read, [0]
+
+    def ended(*given: Any) -> None:
+        end(*given)
+        ends[0] += 1
+
+    def still() -> float:
+        """Of seconds that pass after the end each look takes ten."""
+        ends[0] += bool(ends[0])
+        return time.monotonic() + 10 * ends[0]
+
+    monkeypatch.setattr(sandbox, "_end", ended)
+    monkeypatch.setattr(sandbox._Run, "_read", lambda *given: read(*given) if ends[0] else True)
+    monkeypatch.setattr(sandbox, "time", SimpleNamespace(monotonic=still, sleep=time.sleep))
+    ran = run(session, "import os; os.write(1, b'one\\ntwo\\n'); os.write(2, b'log')")
+    assert (ran.lines, ran.completed.log) == (["one", "two"], "log")
 
 
 def test_a_line_without_end_and_bytes_that_are_no_text_are_heard_shortened(session: Session) -> None:
@@ -256,25 +285,28 @@ def test_what_hear_raises_ends_the_process(session: Session) -> None:
     with pytest.raises(KeyboardInterrupt):
         session.run(
             ["-c", "print(1, flush=True)\nimport time; time.sleep(1234.5)"],
-            job=b"", environment={}, limits=limits(), hear=hear,
+            job=b"", environment={}, limits=limits(seconds=300.0), hear=hear,
         )  # fmt: skip
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 200
     assert_gone("1234.5")
 
 
-def assert_gone(mark: str) -> None:
-    def left() -> list[str]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
-                    found.append(path.parent.name)
-        return found
+def processes(mark: str) -> list[str]:
+    """Give the processes of this host that have a word in their command, but for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+    return found
 
-    until = time.monotonic() + 3
-    while left() and time.monotonic() < until:
+
+def assert_gone(mark: str) -> None:
+    """Hold that they end: whoever has such a mark sleeps for an hour."""
+    until = time.monotonic() + 60
+    while processes(mark) and time.monotonic() < until:
         time.sleep(0.02)
-    assert left() == []
+    assert processes(mark) == []
 
 
 # What bounds it
@@ -295,7 +327,7 @@ def assert_gone(mark: str) -> None:
 def test_whoever_takes_too_long_is_ended(session: Session, code: str) -> None:
     completed = run(session, code, seconds=0.5).completed
     assert (completed.timed_out, completed.status) == (True, -9)
-    assert completed.seconds < 3
+    assert completed.seconds < 60
     assert_gone("4321.5")
 
 
@@ -304,15 +336,16 @@ def test_what_it_leaves_behind_is_ended_with_it(session: Session) -> None:
         session,
         "import os, sys, time\n"
         "if os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n    time.sleep(4322.5)\n  os._exit(0)\nprint('done')",
+        seconds=300.0,
     )
     assert (ran.lines, ran.completed.status) == (["done"], 0)
-    assert ran.completed.seconds < 3
+    assert ran.completed.seconds < 200
     assert_gone("4322.5")
 
 
 @contextlib.contextmanager
 def at_most(number: int) -> Iterator[None]:
-    """Let this host have so many threads more than now, and no more."""
+    """Let this host have so many threads more than now, and no more; another test's browser may be a hundred."""
 
     def count() -> int:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
@@ -336,18 +369,24 @@ def at_most(number: int) -> Iterator[None]:
 @pytest.mark.parametrize("leaves", ["None", "os.setsid()"], ids=["stays in its group", "leaves it"])
 def test_a_fork_bomb_ends_before_it_fills_this_host(session: Session, leaves: str) -> None:
     # Ten generations: should nothing hold it, it is a thousand processes and no end of this host.
-    code = f"import os, time  # 4323.5\nfor _ in range(10): os.fork() or {leaves}\ntime.sleep(60)"
-    with at_most(300):
-        completed = run(session, code, processes=30, seconds=5.0).completed
-    assert completed.status == -9
+    # Those whom the kernel refuses another stay, until it is seen how many they are.
+    code = (
+        "import contextlib, os, time  # 4323.5\nfor _ in range(10):\n"
+        f"  with contextlib.suppress(OSError): os.fork() or {leaves}\ntime.sleep(3600)"
+    )
+    with at_most(700):
+        completed = run(session, code, processes=30, seconds=60.0).completed
+    assert (completed.status, completed.timed_out) == (-9, False)
     assert completed.log.endswith("manylambda: ended, because it had more than 30 processes\n")
-    assert completed.seconds < 3
     assert_gone("4323.5")
 
 
+# It stops short of the kernel's limit, where it would end by itself, until it is seen what it has.
+GREEDY = "import time\nheld = []\nwhile len(held) < 60: held.append(bytearray(b'x') * (8 << 20))\ntime.sleep(3600)"
+
+
 def test_who_takes_more_memory_than_allowed_is_ended(session: Session) -> None:
-    code = "held = []\nwhile True: held.append(bytearray(b'x') * (8 << 20))"
-    completed = run(session, code, memory=200 << 20).completed
+    completed = run(session, GREEDY, memory=200 << 20, seconds=60.0).completed
     assert (completed.out_of_memory, completed.status, completed.timed_out) == (True, -9, False)
     assert completed.peak_memory is not None
     assert 190 << 20 < completed.peak_memory < 900 << 20
@@ -364,7 +403,7 @@ def test_memory_that_processes_share_counts_once(session: Session) -> None:
 
 
 def test_peak_memory_is_told(session: Session) -> None:
-    completed = run(session, "import time; held = bytearray(b'x') * (300 << 20); time.sleep(0.2)").completed
+    completed = run(session, "import time; held = bytearray(b'x') * (300 << 20); time.sleep(2)").completed
     assert completed.peak_memory is not None
     assert 300 << 20 < completed.peak_memory < 360 << 20
 
@@ -457,10 +496,9 @@ def test_a_tar_is_unpacked_once(archive: Path, tmp_path: Path, kept: Cache) -> N
     assert first.label.startswith("bubblewrap ")
     assert ", root.tar, CPython 3.13." in first.label
     (folder,) = kept.root.glob("v1/trial/roots/*/content")
-    began, marked = time.monotonic(), folder.stat().st_ino
+    marked = folder.stat().st_ino, folder.stat().st_ctime_ns
     engine = rootfs.prepare(archive, NATIVE, kept)
-    assert time.monotonic() - began < 1
-    assert folder.stat().st_ino == marked
+    assert (folder.stat().st_ino, folder.stat().st_ctime_ns) == marked
     with opened(engine, tmp_path / "task", {}) as one:
         assert told(one, "import ssl, sys\ntold = sys.version_info[:2]") == [3, 13]
 
@@ -540,14 +578,18 @@ def test_a_damaged_root_is_unpacked_again(tmp_path: Path, harm: str) -> None:
 def test_whoever_is_killed_while_unpacking_harms_nobody(tmp_path: Path) -> None:
     data = layer({f"d{n % 50}/f{n}": b"x" * 2000 for n in range(3_000)})
     (tmp_path / "root.tar").write_bytes(data)
-    process = subprocess.Popen([sys.executable, "-c", _PREPARE, str(NATIVE)], cwd=tmp_path, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    until = time.monotonic() + 20
-    while not list(tmp_path.glob("cache/v1/trial/roots/*.tmp/content/d1/*")) and time.monotonic() < until:
-        time.sleep(0.005)
-    process.kill()
-    process.stdout.close()
-    assert process.wait() == -signal.SIGKILL
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", _PREPARE, str(NATIVE)], cwd=tmp_path, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        while not list(tmp_path.glob("cache/v1/trial/roots/*.tmp/content/d1/*")) and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        process.stdout.close()
+        if process.wait() == -signal.SIGKILL:
+            break
+        shutil.rmtree(tmp_path / "cache")  # on a busy machine it may be done before we have come to kill it
+    else:
+        pytest.fail("it always ended first")
     assert not list(tmp_path.glob("cache/v1/trial/roots/*/index"))
     folder = unpacked(tmp_path, data)
     assert sum(1 for _ in folder.rglob("f*")) == 3_000
@@ -570,7 +612,7 @@ def test_two_at_once_unpack_once(tmp_path: Path) -> None:
     (tmp_path / "root.tar").write_bytes(layer({f"f{n}": b"x" for n in range(3000)}))
     command = [sys.executable, "-c", _PREPARE, str(NATIVE)]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [one.communicate(timeout=60)[0] for one in both]
+    answers = [one.communicate(timeout=300)[0] for one in both]
     assert answers[0] == answers[1]
     assert answers[0].endswith(" 3000\n")
 
@@ -712,7 +754,7 @@ def test_a_package_of_another_machine_is_imported(emulated: RootfsEngine, tmp_pa
         assert (ran.completed.status, ran.completed.peak_memory) == (0, None)
         late = run(one, "import time; time.sleep(4324.5)", seconds=1.0).completed
         assert (late.timed_out, late.status) == (True, -9)
-        greedy = run(one, "held = []\nwhile True: held.append(bytearray(b'x') * (8 << 20))", memory=200 << 20).completed
+        greedy = run(one, GREEDY, memory=200 << 20, seconds=120.0).completed
         assert (greedy.out_of_memory, greedy.status) == (True, -9)
     assert ", qemu " in emulated.label
     assert emulated.proof.open.endswith("; programs that a module starts are not emulated, and fail")
@@ -808,7 +850,7 @@ def test_bubblewrap_that_fails_before_its_process_is_looked_at_says_why(
     def late(told: IO[bytes]) -> int | None:
         number = child(told)
         assert number is not None
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while Path("/proc", str(number)).exists():
             assert time.monotonic() < until
             time.sleep(0.001)
@@ -838,7 +880,7 @@ def test_an_ordinary_user_makes_the_same(archive: Path, kept: Cache) -> None:
         shutil.copytree(Path(manylambda.__file__).parent, folder / "source" / "manylambda")
         done = subprocess.run(
             [sys.executable, str(folder / "main.py"), str(folder), str(NATIVE), str(kept.root)],
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True, text=True, check=False, timeout=600,
             env={"PATH": os.environ["PATH"], "HOME": str(folder / "home"),
                  "PYTHONPATH": os.pathsep.join([str(folder / "source"), *sys.path])},
         )  # fmt: skip
@@ -871,15 +913,20 @@ def why(path):
 print(json.dumps([os.getuid(), os.getgid(), why("/var/task/x"), why("/x"), why("/tmp/x"),
     [name for _, name in socket.if_nameindex()], os.listdir("/var/task")]))
 '''
-BOMB = "import os, time  # 4325.5\nfor _ in range(10): os.fork()\ntime.sleep(60)"
-GREEDY = "held = []\nwhile True: held.append(bytearray(b'x') * (8 << 20))"
+BOMB = '''
+import contextlib, os, time  # 4325.5
+for _ in range(10):
+    with contextlib.suppress(OSError): os.fork()
+time.sleep(3600)
+'''
+GREEDY = "import time\nheld = []\nwhile len(held) < 60: held.append(bytearray(b'x') * (8 << 20))\ntime.sleep(3600)"
 
 def tried(folder, target, cache):
     engine = rootfs.prepare(folder / "root.tar", target, Cache(cache))
     session = engine.open(Mounts(folder / "task", None, None))
     lines = []
     def run(code, **bounds):
-        bounds = Limits(seconds=5.0)._replace(**bounds)
+        bounds = Limits(seconds=60.0)._replace(**bounds)
         return session.run(["-c", code], job=b"", environment={}, limits=bounds, hear=lines.append)
     first = run(FIRST)
     assert first.status == 0, first.log

@@ -264,7 +264,8 @@ def run(
         over.cancel()
         # What it left running holds nothing of ours.
         process.kill_group(running)
-        running.wait(_GRACE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(_GRACE)
         running.stdout.close()
         if running.stdin is not None:
             running.stdin.close()

@@ -29,6 +29,11 @@ _WAITING_LINES: Final = 64
 _APART: Final = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 _GRACE: Final = 2.0
 """Seconds in which what was killed must be gone, and its last words read."""
+_LOOK: Final = 0.05
+"""Seconds between two looks. What is waited for at the end is counted in these, not by the clock: a host that stood
+still for a while has read nothing in that time."""
+_LONGEST: Final = 20.0
+"""Seconds after which nothing more is heard of whoever outlived its group and goes on talking."""
 
 
 class Order(NamedTuple):
@@ -101,6 +106,7 @@ def run(
     is_late = False
     try:
         gone = None
+        silent = 0
         while True:
             now = time.monotonic()
             if gone is None and process.poll() is not None:
@@ -112,11 +118,12 @@ def run(
                 if kill is not None:
                     kill()
                 kill_group(process)
-            if gone is not None and now >= gone + _GRACE:
+            if gone is not None and (silent * _LOOK >= _GRACE or now >= gone + _LONGEST):
                 break
             try:
-                line = heard.get(timeout=0.05)
+                line = heard.get(timeout=_LOOK)
             except queue.Empty:
+                silent += gone is not None
                 continue
             if line is None:
                 if process.poll() is None:
@@ -142,7 +149,10 @@ def run(
         kill_group(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
-        threads[2].join(_GRACE / 2)
+        for _ in range(round(_GRACE / _LOOK / 2)):
+            threads[2].join(_LOOK)
+            if not threads[2].is_alive():
+                break
         for stream, thread in zip((process.stdin, process.stdout, process.stderr), threads, strict=True):
             if not thread.is_alive():
                 with contextlib.suppress(OSError):

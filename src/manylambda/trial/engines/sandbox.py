@@ -37,6 +37,8 @@ _START: Final = 20.0
 """Seconds that bubblewrap may take to make the namespaces; it takes milliseconds."""
 _GRACE: Final = 2.0
 """Seconds in which what was killed must be gone."""
+_LAST_READS: Final = 2000
+"""How often the end of an output is looked for that nobody can write to any more; where nothing is, 1 ms goes by."""
 _RESERVED: Final = 4
 """How many times the memory that a process may use it may reserve."""
 _MORE_RESERVED: Final = 1 << 30
@@ -143,7 +145,7 @@ class _Run:
                     holding.write(b"1")
                 return process, first
             process.kill()
-            _, log = process.communicate(timeout=_GRACE)
+            _, log = process.communicate(timeout=_START)
             failure = _failure(log.decode(errors="replace")) or f"it ended with status {process.returncode}"
             raise TrialError(f"bubblewrap cannot make the environment: {failure}", hint=hint(failure))
         except BaseException:
@@ -204,9 +206,11 @@ class _Run:
                 os.close(gone)
             _end(process, first, self._first)
             # What it wrote before it was gone; nobody is left to write more, but what is there may be all of a pipe.
-            until = time.monotonic() + _GRACE
+            # Counted, not timed: a host that stood still for a while has read nothing in that time.
             for stream, take in ((process.stdout, self._lines.add), (process.stderr, self._log.add)):
-                while stream in selector.get_map() and time.monotonic() < until:
+                for _ in range(_LAST_READS):
+                    if stream not in selector.get_map():
+                        break
                     if not self._read(stream, take, selector):
                         time.sleep(0.001)
             self._lines.end()
