@@ -569,7 +569,7 @@ ENDLESS = """
         def task(self, *a, **k): return self
         def advance(self, n):
             print("one", flush=True)
-            import time; time.sleep(0.02)
+            import time; time.sleep(0.1)
         def finish(self): ...
     print("ready", flush=True)
     writer(tree, Path(sys.argv[2]), progress=Slow())

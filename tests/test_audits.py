@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -261,7 +262,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return wheel.read_bytes()
 
 
-@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_is_more_than_a_finding_or_an_error_of_ours(
     tmp_path: Path, honest: bytes, data: st.DataObject
@@ -272,11 +273,14 @@ def test_no_damage_is_more_than_a_finding_or_an_error_of_ours(
         damaged[at : at + 4] = data.draw(st.binary(max_size=6))
     path = tmp_path / "demo.zip"
     path.write_bytes(damaged)
+    began = time.process_time()  # a deadline of hypothesis's counts what others take of a busy machine, too
     try:
         package = open_package(path)
         report = run(package.tree, Target.parse("python3.11-x86_64"), ALL, kind=package.kind, making=package.making)
     except PackagingError:
         return
+    finally:
+        assert time.process_time() - began < 2
     jsonschema.validate(report.to_json("demo.zip"), SCHEMA)
 
 

@@ -177,14 +177,16 @@ def test_counts_that_a_file_lies_about_cost_no_time() -> None:
     assert outside == Malformed(reason="the ELF file points outside of itself")
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["glibc_2_34.so", "libversioned_2.so.1", "isa_v3.so", "program"]), st.data())
 def test_no_damage_is_more_than_malformed(name: str, data: st.DataObject) -> None:
     whole = bytearray((DATA / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(4, len(whole) - 9))
         whole[at : at + 8] = data.draw(st.binary(min_size=8, max_size=8))
+    began = time.process_time()  # a deadline of hypothesis's counts what others take of a busy machine, too
     assert isinstance(elf.read(io.BytesIO(whole)), ElfFile | Malformed)
+    assert time.process_time() - began < 1
 
 
 def test_symbols_tell_what_pulls_a_version_in() -> None:
@@ -342,17 +344,19 @@ def test_symbols_that_all_have_the_same_long_name_cost_no_memory(length: int) ->
     assert peak < 20 << 20
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(["glibc_2_34.so", "libversioned_2.so.1", "needs_used.so", "s390x.so", "i686.so"]), st.data())
 def test_no_damage_to_symbols_is_more_than_none(name: str, data: st.DataObject) -> None:
     whole = bytearray((DATA / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(4, min(len(whole), 3000) - 9))
         whole[at : at + 8] = data.draw(st.binary(min_size=8, max_size=8))
+    began = time.process_time()
     table = elf.symbol_table(io.BytesIO(whole), relocations=True)
     if table is not None:
         assert all(isinstance(one.name, str) for one in (*table, *table.undefined()))
         assert isinstance(table.defined, frozenset)
+    assert time.process_time() - began < 1
 
 
 def test_a_deflated_library_of_a_hundred_megabytes_is_read_in_little_memory(tmp_path: Path) -> None:

@@ -245,9 +245,9 @@ def test_a_bomb_that_declares_its_size_is_refused_before_anything_is_inflated(tm
         replace(part, zip64=True, size=6 << 30) if part.name == b"demo.py" or part.name == b"more.py" else part
         for part in honest(**{"more.py": b"y"})
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     assert refused(tmp_path, parts)[0] == f"`{WHEEL}` unpacks to over 10 GiB"
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_bomb_that_hides_its_size_is_stopped_at_once(tmp_path: Path) -> None:
@@ -255,11 +255,11 @@ def test_a_bomb_that_hides_its_size_is_stopped_at_once(tmp_path: Path) -> None:
     chunk = bytes(1 << 20)
     raw = b"".join(deflater.compress(chunk) for _ in range(200)) + deflater.flush()
     parts = changed(honest(), "demo.py", raw=raw)
-    began = time.perf_counter()
+    began = time.process_time()
     assert refused(tmp_path, parts)[0] == (
         f"`{WHEEL}` is damaged at `demo.py`: a member is not as long as its header says"
     )
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("part", ["METADATA", "WHEEL", "RECORD"])
@@ -466,9 +466,9 @@ def test_an_endless_field_in_record_is_refused(tmp_path: Path) -> None:
 def test_a_record_of_a_million_rows_is_read_in_bounded_time(tmp_path: Path) -> None:
     rows = b"".join(b"no/such/file%d.py,sha256=AAAA,1\n" % number for number in range(200_000))
     parts = with_record(row_of(b"demo.py"), row_of(b"demo.py") + b"\n" + rows.rstrip())
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(inspect(write_parts(tmp_path / WHEEL, parts)).absent) == 200_000
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 # --- identity ---

@@ -307,7 +307,7 @@ def test_a_deep_tree_and_a_wide_one_are_shown_within_bounds() -> None:
         deep = ImportTime(f"m{number}", 0.0, 0.001, (deep,))
     wide = ImportTime("wide", 0.0, 2.0, tuple(ImportTime(f"w{number}", 0.0001, 0.0001, ()) for number in range(20_000)))
     for tree in (deep, wide):
-        began = time.monotonic()
+        began = time.process_time()
         result = TrialResult(trials.trial(), {}, Profile(tree, 1.0, None))
         page = trial_page.page(result, path="app.zip")
         read(page)
@@ -315,7 +315,7 @@ def test_a_deep_tree_and_a_wide_one_are_shown_within_bounds() -> None:
         assert trial.text(result).count("\n") < 40
         assert trial.text(result, Look(verbose=True)).count("\n") > 20_000
         json.dumps(trial.document(result))
-        assert time.monotonic() - began < 10
+        assert time.process_time() - began < 10
 
 
 # The page.

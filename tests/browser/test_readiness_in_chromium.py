@@ -81,7 +81,7 @@ def test_a_cell_is_reached_by_the_keyboard_and_opens_what_it_is_about(reader: Re
     assert reader.run("return document.activeElement.closest('.cell') !== null")
     reader.driver.switch_to.active_element.send_keys(Keys.ENTER)
     opened = "return document.getElementById('python3.15-arm64').open"
-    WebDriverWait(reader.driver, 5).until(lambda _: reader.run(opened))  # it opens when the address has changed
+    WebDriverWait(reader.driver, 60).until(lambda _: reader.run(opened))  # it opens when the address has changed
 
 
 def test_what_keeps_the_project_from_the_newest_runtime_is_the_second_line(reader: Reader) -> None:

@@ -164,9 +164,11 @@ def test_what_is_searched_for_is_found(address: str, chromium: Any, words: str) 
 
     _width(chromium, 1400)
     chromium.get(address)
-    ActionChains(chromium).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
-    ActionChains(chromium).pause(0.3).send_keys(words).perform()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
+    while not chromium.execute_script(_TYPES):  # the page hears keys when its scripts have run
+        assert time.monotonic() < deadline
+        ActionChains(chromium).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).pause(0.3).perform()
+    ActionChains(chromium).send_keys(words).perform()
     while not (found := chromium.execute_script(_RESULTS, words.lstrip("-"))):
         assert time.monotonic() < deadline, f"`{words}` is not found"
         time.sleep(0.1)
@@ -174,6 +176,11 @@ def test_what_is_searched_for_is_found(address: str, chromium: Any, words: str) 
     assert words in chromium.execute_script("return document.querySelector('article').innerText")
 
 
+_TYPES: Final = """
+let found = document.activeElement;
+while (found && found.shadowRoot && found.shadowRoot.activeElement) found = found.shadowRoot.activeElement;
+return found !== null && found.tagName === "INPUT";
+"""
 _RESULTS: Final = """
 const found = [];
 const words = arguments[0];

@@ -222,6 +222,18 @@ def drip(pause: float, piece: int = 1) -> Behaviour:
     return behave
 
 
+def first_bytes(count: int) -> Behaviour:
+    """Send so much of the file, and nothing more until whoever asked is gone."""
+
+    def behave(handler: Handler, body: bytes) -> None:
+        handler.head(200, {"Content-Length": str(len(body))})
+        handler.wfile.write(body[:count])
+        handler.rfile.read(1)
+        handler.close_connection = True
+
+    return behave
+
+
 def silence(seconds: float) -> Behaviour:
     """Say nothing for a while, then hang up."""
 

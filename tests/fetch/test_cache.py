@@ -175,7 +175,7 @@ def test_the_facts_of_a_large_wheel_are_read_in_no_time(cache: Cache) -> None:
         cache.read_facts("wheel", 1, "a" * 64)
         return time.perf_counter() - start
 
-    assert min(seconds() for _ in range(20)) < 0.006  # about 0.0015 on an idle machine
+    assert min(seconds() for _ in range(200)) < 0.006  # about 0.0015 on an idle machine
 
 
 def test_a_cache_that_cannot_be_written_still_serves(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_facts_are_whole_while_two_processes_write_and_one_is_killed(cache: Cach
             assert writer.stdout is not None
             writer.stdout.readline()
         seen = 0
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 200
         while seen < 100 and time.monotonic() < deadline:
             if seen == 50:
                 writers[0].kill()

@@ -18,6 +18,7 @@ from fetch.server import (
     MisbehavingServer,
     answer,
     drip,
+    first_bytes,
     garbage_on_resume,
     hang_up,
     ignore_range,
@@ -335,7 +336,7 @@ def test_retry_after_is_honoured_up_to_a_bound(fetch: Fetcher) -> None:
     fetch.server.plan(PATH, answer(503, Retry_After="86400"), answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT"))
     start = time.monotonic()
     fetch()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 1_000
 
 
 def test_a_retry_after_that_means_nothing_is_passed_over(fetch: Fetcher) -> None:
@@ -430,22 +431,22 @@ def test_an_unknown_host_is_an_error(fetch: Fetcher) -> None:
 
 def test_a_silent_server_is_given_up(fetch: Fetcher) -> None:
     fetch.settings = HttpSettings(timeout=0.1, retries=1, backoff=0.001)
-    fetch.server.plan(PATH, silence(0.4), forever=True)
+    fetch.server.plan(PATH, silence(20), forever=True)
     assert fetch.fails().message == (
         f"`{WHEEL}` could not be fetched from `{fetch.server.url(PATH)}` in 2 attempts: no data for 0.1 s"
     )
 
 
 def test_a_server_that_drips_is_given_up(fetch: Fetcher) -> None:
-    fetch.settings = HttpSettings(timeout=0.2, retries=0, slowest=100_000)
+    fetch.settings = HttpSettings(timeout=3, retries=0, slowest=100_000)
     fetch.server.plan(PATH, drip(0.01), forever=True)
     message = fetch.fails().message
     assert " in 1 attempt: only " in message
-    assert message.endswith(" bytes came in 0.2 s")
+    assert message.endswith(" bytes came in 3 s")
 
 
 def test_a_server_that_dripped_once_is_taken_up_where_it_was_left(fetch: Fetcher) -> None:
-    fetch.settings = HttpSettings(timeout=0.2, retries=1, backoff=0.001, slowest=1_000_000)
+    fetch.settings = HttpSettings(timeout=2, retries=1, backoff=0.001, slowest=1_000_000)
     fetch.server.plan(PATH, drip(0.02, 1_000))
     assert fetch()[0].read_bytes() == fetch.body
     assert fetch.server.requests[1].range is not None
@@ -457,12 +458,12 @@ def test_one_failure_stops_the_rest_soon(fetch: Fetcher) -> None:
     for number in range(3):
         path = f"/{number}.whl"
         fetch.server.files[path] = bytes(100_000)
-        fetch.server.plan(path, drip(0.05, 100), forever=True)
+        fetch.server.plan(path, drip(0.05, 5), forever=True)
         downloads.append(Download(url=fetch.server.url(path), filename=f"{number}.whl", sha256="0" * 64, size=None))
     fetch.server.plan(PATH, answer(404))
     start = time.monotonic()
     assert fetch.fails(*downloads, fetch.download()).message.endswith("404 Not Found")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 500
 
 
 # Offline, unhashed, local
@@ -619,14 +620,14 @@ def process(fetch: Fetcher) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 def test_a_killed_download_leaves_no_bad_entry_and_is_completed_by_the_next(fetch: Fetcher) -> None:
-    fetch.server.plan(PATH, drip(0.01, 5_000))
+    fetch.server.plan(PATH, first_bytes(300_000))
     part = fetch.cache.root / "v1" / "incoming" / f"{digest(fetch.body)}.part"
     running = process(fetch)
     try:
@@ -643,7 +644,7 @@ def test_a_killed_download_leaves_no_bad_entry_and_is_completed_by_the_next(fetc
 def test_two_processes_share_one_download(fetch: Fetcher) -> None:
     fetch.server.plan(PATH, drip(0.01, 10_000))
     running = [process(fetch) for _ in range(2)]
-    outputs = [one.communicate(timeout=60) for one in running]
+    outputs = [one.communicate(timeout=300) for one in running]
     path = fetch.cache.wheel_path(digest(fetch.body), WHEEL)
     assert outputs == [(f"{path}\n", "")] * 2
     assert path.read_bytes() == fetch.body
@@ -651,7 +652,7 @@ def test_two_processes_share_one_download(fetch: Fetcher) -> None:
 
 
 def test_the_second_process_takes_over_when_the_first_is_killed(fetch: Fetcher) -> None:
-    fetch.server.plan(PATH, drip(0.01, 5_000))
+    fetch.server.plan(PATH, first_bytes(300_000))
     part = fetch.cache.root / "v1" / "incoming" / f"{digest(fetch.body)}.part"
     first = process(fetch)
     try:
@@ -661,7 +662,7 @@ def test_the_second_process_takes_over_when_the_first_is_killed(fetch: Fetcher) 
     finally:
         first.kill()
         first.communicate()
-    output, errors = second.communicate(timeout=60)
+    output, errors = second.communicate(timeout=300)
     assert errors == ""
     assert Path(output.strip()).read_bytes() == fetch.body
 
@@ -866,13 +867,13 @@ def test_threads_may_share_a_cache(fetch: Fetcher) -> None:
 
 
 def test_one_failure_does_not_wait_for_a_silent_server(fetch: Fetcher) -> None:
-    fetch.settings = HttpSettings(timeout=30)
-    fetch.server.plan("/silent.whl", silence(6))
+    fetch.settings = HttpSettings(timeout=600)
+    fetch.server.plan("/silent.whl", silence(600))
     silent = Download(url=fetch.server.url("/silent.whl"), filename="silent.whl", sha256="0" * 64, size=None)
     fetch.server.plan(PATH, answer(404))
     start = time.monotonic()
     assert fetch.fails(silent, fetch.download()).message.endswith("404 Not Found")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 300
 
 
 def test_a_login_is_sent_and_not_told(fetch: Fetcher) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urldefrag, urljoin
 
 import pytest
 
+from image.registries import free_port
 from manylambda.errors import FetchError
 from manylambda.fetch import INDEX_PAGE, Cache, Credentials, Download, HttpSettings, fetch_all, read_text
 from manylambda.progress import SILENT
@@ -52,15 +53,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateIndex]:
     logins = tmp_path_factory.mktemp("secret") / "htpasswd"
     hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
     logins.write_text(f"me:{{SHA}}{hashed}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["-i", "127.0.0.1", "-p", str(port), "-P", str(logins), "-a", "list,download,update"]
     # Warnings of its own imports are not ours to mend.
     command = [sys.executable, "-W", "ignore", "-m", "pypiserver", "run", *arguments, str(folder)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -38,9 +40,12 @@ def needs(*tools: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port for a server that is still to be started: none of those that systems give to whoever names none."""
+    while True:
+        port = random.SystemRandom().randrange(10_240, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RealRegistry:
@@ -56,8 +61,12 @@ class RealRegistry:
 
     def requests(self) -> list[str]:
         """Give what our client asked since the last call: `GET /v2/pub/one/manifests/1 200`."""
-        time.sleep(0.05)  # it writes the line when the answer is gone
-        lines = self._log.read_text().splitlines()
+        lines: list[str] = []
+        looks = 0
+        while looks < 4:  # it writes the line when the answer is gone
+            time.sleep(0.05)
+            before, lines = lines, self._log.read_text().splitlines()
+            looks = looks + 1 if lines == before else 0
         new, self._read = lines[self._read :], len(lines)
         found = [re.search(r'"(\w+ \S+) HTTP/1.1" (\d+) \d+ "" "manylambda"', line) for line in new]
         return [f"{match[1]} {match[2]}" for match in found if match]
@@ -77,7 +86,7 @@ def registry(folder: Path, data: Path, **more: Any) -> Iterator[RealRegistry]:
         process = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log)
         try:
             running = RealRegistry(port, folder / "log")
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < deadline:
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:

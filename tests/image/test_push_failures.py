@@ -10,6 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -486,18 +487,22 @@ push(open_saved(Path(sys.argv[1]), None, Scratch(), cache), Reference.parse(sys.
 def test_a_push_that_was_killed_leaves_nothing_broken(
     image: Assembled, server: PushServer, cache: Cache, tmp_path: Path
 ) -> None:
-    def drip(handler: Any) -> None:
-        while handler.body(50_000):
-            time.sleep(0.05)
+    killed = threading.Event()
 
-    server.plan("^PATCH", drip)
+    def wait(handler: Any) -> None:
+        handler.body(1_000)
+        killed.wait(120)
+        while handler.body(50_000):
+            pass
+
+    server.plan("^PATCH", wait)
     arguments = [sys.executable, "-c", PUSH, str(tmp_path / "layout"), str(server.reference()), str(cache.root)]
     process = subprocess.Popen(arguments)
-    for _ in itertools.takewhile(lambda _: not server.asked("^PATCH"), range(1000)):
+    for _ in itertools.takewhile(lambda _: not server.asked("^PATCH"), range(12_000)):
         time.sleep(0.01)
-    time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    killed.set()
     assert server.asked("^PATCH")
     assert not server.manifests
     assert not cache.root.exists() or not [path for path in cache.root.rglob("*") if path.is_file()]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fetch.server import Handler, MisbehavingServer, answer, drip, hang_up, send, serve, truncate
+from fetch.server import Handler, MisbehavingServer, answer, drip, first_bytes, hang_up, send, serve, truncate
 from image.registries import publish
 from image.saved import Layout, layer, sha256
 from manylambda.errors import FetchError, HashMismatch
@@ -413,10 +413,10 @@ def start(reference: Reference, cache: Cache) -> subprocess.Popen[bytes]:
 def test_what_a_killed_process_had_is_not_fetched_again(
     server: MisbehavingServer, reference: Reference, cache: Cache
 ) -> None:
-    server.plan(BLOB_PATH, drip(0.05, 50_000), serve)
+    server.plan(BLOB_PATH, first_bytes(300_000), serve)
     process = start(reference, cache)
     part = cache.incoming(f"{BLOB[7:]}.part")
-    for _ in itertools.takewhile(lambda _: not part.exists() or part.stat().st_size < 100_000, range(1000)):
+    for _ in itertools.takewhile(lambda _: not part.exists() or part.stat().st_size < 100_000, range(12_000)):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -429,5 +429,5 @@ def test_what_a_killed_process_had_is_not_fetched_again(
 def test_two_processes_fetch_a_part_once(server: MisbehavingServer, reference: Reference, cache: Cache) -> None:
     server.plan(BLOB_PATH, drip(0.05, 30_000), forever=True)
     processes = [start(reference, cache) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     assert len(server.asked(BLOB_PATH)) == 1

@@ -73,7 +73,7 @@ def run(tmp_path: Path) -> Run:
             env={**os.environ, **(env or {})},
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         ran = Ran(status=done.returncode, stdout=done.stdout.decode(), stderr=done.stderr.decode())

@@ -166,7 +166,7 @@ def test_an_index_that_does_not_help_changes_nothing(
         monkeypatch.setattr(index, "_page", lambda _: b'{"files": [{"filename": 1}]}')
     started = time.monotonic()
     assert hints(made, "abi-tag-mismatch", offline=case == "offline") == [INSTALL]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # by itself a client waits longer
     assert index.requests.total() == (1 if case in {"unknown", "odd"} else 0)
 
 

@@ -66,7 +66,7 @@ def shell(name: str) -> str:
 
 
 def answer(command: list[str], stdin: str, folder: Path) -> str:
-    done = subprocess.run(command, input=stdin, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=stdin, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -121,7 +121,7 @@ def test_zsh(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
         os.chdir(place)
         os.execve(program, ["zsh", "-f", "-i"], {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(place)})
 
-    def read(until: bytes, seconds: float = 20) -> str:
+    def read(until: bytes, seconds: float = 120) -> str:
         found = b""
         deadline = time.monotonic() + seconds
         while until not in found:

@@ -202,7 +202,7 @@ def test_builds_at_once_share_the_cache_and_the_output(locked: Path, index: Inde
         )
         for _ in range(4)
     ]
-    done = [(one.communicate(timeout=60), one.returncode) for one in running]
+    done = [(one.communicate(timeout=300), one.returncode) for one in running]
     assert [status for _, status in done] == [0, 0, 0, 0], done
     assert len({stdout for (stdout, _), _ in done}) == 1
     assert whole(locked / "dist") == ["api-python3.13-arm64.zip"]
@@ -219,7 +219,7 @@ def test_folders_built_at_once_in_one_place_are_whole(locked: Path) -> None:
         )
         for _ in range(3)
     ]
-    done = [(one.communicate(timeout=60), one.returncode) for one in running]
+    done = [(one.communicate(timeout=300), one.returncode) for one in running]
     assert [status for _, status in done] == [0, 0, 0], done
     assert whole(locked / "dist") == ["api-python3.13-arm64"]
     assert (locked / "dist" / "api-python3.13-arm64" / "demo" / "data.bin").stat().st_size == 300_000

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from image.registries import free_port
 from wheel_factory import make_wheel
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateIndex]:
     make_wheel(folder, "helper", "2.1", {"helper/__init__.py": ""})
     logins = tmp_path_factory.mktemp("logins") / "htpasswd"
     logins.write_text(f"me:{{SHA}}{base64.b64encode(hashlib.sha1(SECRET.encode()).digest()).decode()}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = [
         "-i",
         "127.0.0.1",
@@ -68,7 +67,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateIndex]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(600):
+        for _ in range(2_400):
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

@@ -233,9 +233,9 @@ def test_a_long_description_hides_no_requirement() -> None:
     ],
 )
 def test_no_requirement_takes_long_to_be_judged(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     findings(X86, distribution("demo", requires=[text], requires_python=text))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -305,9 +305,9 @@ def test_sources_without_end_are_looked_through_in_bounded_time() -> None:
     source = HERE + "ctypes.CDLL(x)\n" + "y = [1]\n" * 100_000
     contents: dict[str, bytes | str] = {f"demo/m{number}.py": source for number in range(20)}
     contents |= {"demo/_ext.so": elf("needs_used.so"), "demo/libs/libused.so.1": elf("libused.so.1")}
-    started = time.monotonic()
+    started = time.process_time()
     assert told(X86, files(contents, "demo")) == [("library-missing", "error", "demo/_ext.so")]
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 def test_a_library_that_a_required_distribution_loads_first_is_a_warning() -> None:

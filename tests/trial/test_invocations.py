@@ -67,7 +67,7 @@ def talks(event, context):
 
 def does(event, context):
     if event == "sleep":
-        time.sleep(30)
+        time.sleep(600)
     if event == "exit":
         print("last words")
         os._exit(3)
@@ -130,7 +130,7 @@ class Function:
         self.session.places = self.session.places._replace(runtime=str(runtime) if runtime else None)
 
     def __call__(self, handler: str, *events: Any, **settings: Any) -> Invoked:
-        given = {"limits": Limits(seconds=20), "timeout": 3.0, **settings}
+        given = {"limits": Limits(seconds=60), "timeout": 30.0, **settings}
         return invoke(self.session, handler, events, target=self.target, **given)
 
 
@@ -162,7 +162,7 @@ def test_events_are_answered_in_turn_by_one_environment(function: Function) -> N
     assert [one.log for one in invoked.invocations] == ["call 1\n", "call 2\n", "call 3\n"]
     assert [one.is_cold for one in invoked.invocations] == [True, False, False]
     assert [one.init_seconds is None for one in invoked.invocations] == [False, True, True]
-    assert all(0 < one.seconds < 2 for one in invoked.invocations)
+    assert all(0 < one.seconds < 30 for one in invoked.invocations)
     assert all(1 << 20 < (one.peak_memory or 0) < 1 << 30 for one in invoked.invocations)
     assert invoked.label == f"awslambdaric {function.target.preinstalled['awslambdaric']}, our Runtime API"
     assert function.session.runs == 1
@@ -231,12 +231,12 @@ def test_what_goes_wrong_has_the_type_that_lambda_gives(
 @needs_linux
 def test_after_a_crash_or_a_timeout_the_next_event_is_cold(function: Function) -> None:
     events = [1, "exit", 2, "sleep", 3, 4, "sys.exit"]
-    invoked = function("app.does", *events, timeout=0.5)
+    invoked = function("app.does", *events, timeout=2.5)
     assert failures(invoked) == [
         None,
         ("Runtime.ExitError", "Runtime exited with error: exit status 3"),
         None,
-        ("Sandbox.Timedout", "Task timed out after 0.50 seconds"),
+        ("Sandbox.Timedout", "Task timed out after 2.50 seconds"),
         None,
         None,
         ("Runtime.ExitError", "Runtime exited with error: exit status 1"),
@@ -245,7 +245,7 @@ def test_after_a_crash_or_a_timeout_the_next_event_is_cold(function: Function) -
     assert [one.is_cold for one in invoked.invocations] == [True, False, True, False, True, False, False]
     assert [one.result and one.result["calls"] for one in invoked.invocations] == [1, None, 1, None, 1, 2, None]
     assert invoked.invocations[1].log == "last words\n"
-    assert 0.5 <= invoked.invocations[3].seconds < 2
+    assert 2.5 <= invoked.invocations[3].seconds < 200
     assert "bye" in invoked.invocations[6].log
 
 
@@ -281,7 +281,7 @@ def test_a_handler_may_run_a_loop_of_its_own_and_write_much(newest: Function) ->
 @pytest.mark.network
 @needs_linux
 def test_a_function_finds_what_the_runtime_brings(function: Function) -> None:
-    invoked = function("app.cloud", 1, limits=Limits(seconds=30), timeout=20.0)
+    invoked = function("app.cloud", 1, limits=Limits(seconds=60), timeout=60.0)
     assert failures(invoked) == [None]
     version, endpoint = invoked.invocations[0].result
     assert version == function.target.preinstalled["boto3"]
@@ -291,7 +291,7 @@ def test_a_function_finds_what_the_runtime_brings(function: Function) -> None:
 @pytest.mark.network
 @needs_linux
 def test_a_function_sees_the_runtimes_variables_and_search_path(newest: Function) -> None:
-    (one,) = newest("app.sees", 1, limits=Limits(seconds=20, memory=256 << 20)).invocations
+    (one,) = newest("app.sees", 1, limits=Limits(seconds=60, memory=256 << 20)).invocations
     task, runtime = newest.session.places.task, newest.session.places.runtime
     seen = one.result
     assert seen["variables"].pop("AWS_LAMBDA_RUNTIME_API").startswith("127.0.0.1:")
@@ -342,7 +342,7 @@ def test_the_runtime_interface_emulator_says_the_same(newest: Function, shared_c
         assert [one.is_cold for one in theirs.invocations] == [one.is_cold for one in ours.invocations]
         return theirs
 
-    invoked = both("app.does", 1, 2, "exit", 3, "sleep", 4, timeout=1.0)
+    invoked = both("app.does", 1, 2, "exit", 3, "sleep", 4, timeout=3.0)
     assert [one.result and one.result["calls"] for one in invoked.invocations] == [1, 2, None, 1, None, 1]
     assert [one.log for one in invoked.invocations] == [
         "call 1\n",
@@ -386,7 +386,7 @@ class Rooted(NamedTuple):
     session: Session
 
     def __call__(self, handler: str, *events: Any) -> Invoked:
-        return invoke(self.session, handler, events, target=self.target, limits=Limits(seconds=60), timeout=20.0)
+        return invoke(self.session, handler, events, target=self.target, limits=Limits(seconds=180), timeout=60.0)
 
 
 def rooted(architecture: str, task: Path, shared_cache: Path, source: Path | None = None) -> Rooted:
@@ -459,7 +459,7 @@ def test_an_event_that_ends_its_environment_is_not_given_twice(newest: Function,
         "def f(event, context):\n"
         "    if event == 'all':\n"
         "        os.kill(os.getppid(), signal.SIGKILL)\n"
-        "        time.sleep(10)\n"
+        "        time.sleep(600)\n"
         "    return event\n"
     )
     invoked = newest("app.f", 1, "all", 2)

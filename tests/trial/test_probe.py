@@ -129,18 +129,18 @@ def test_a_module_that_hangs_is_ended_and_the_log_says_where(tmp_path: Path, ver
         tmp_path,
         {
             "good": "",
-            "sleeps": "import time\ntime.sleep(60)",
+            "sleeps": "import time\ntime.sleep(600)",
             "locked": "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()",
         },
         version=version,
         program=program,
-        seconds=0.3,
+        seconds=2.0,
     )
     assert [one.outcome for one in found.values()] == [Outcome.OK, Outcome.TIMED_OUT, Outcome.TIMED_OUT]
     assert found["sleeps"].failure is not None
-    assert found["sleeps"].failure.message == "it was not imported within 0.3 s"
+    assert found["sleeps"].failure.message == "it was not imported within 2 s"
     assert 'sleeps.py", line 2 in <module>' in found["sleeps"].log
-    assert found["sleeps"].seconds < 5
+    assert found["sleeps"].seconds < 200
 
 
 def test_a_hang_without_the_interpreters_lock_is_ended_by_the_session(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_child_that_an_import_forked_tells_nothing(tmp_path: Path) -> None:
 
 
 def test_threads_do_not_keep_the_process(tmp_path: Path) -> None:
-    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"
-    found = tried(tmp_path, {"threads": source}, seconds=5.0)
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()"
+    found = tried(tmp_path, {"threads": source}, seconds=60.0)
     assert found["threads"].outcome is Outcome.OK
 
 
@@ -282,8 +282,8 @@ def test_what_fails_only_after_others_is_ok_and_told(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_ends_the_process_later_costs_nobody_its_result(tmp_path: Path) -> None:
-    bomb = "import os, threading\nthreading.Timer(0.2, os._exit, (9,)).start()"
-    found = tried(tmp_path, {"bomb": bomb, "slow": "import time; time.sleep(1)", "good": ""})
+    bomb = "import os, threading\nthreading.Timer(0.7, os._exit, (9,)).start()"
+    found = tried(tmp_path, {"bomb": bomb, "slow": "import time; time.sleep(3)", "good": ""})
     assert {name: one.outcome for name, one in found.items()} == {
         "bomb": Outcome.OK,
         "slow": Outcome.OK,

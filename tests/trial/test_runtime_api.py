@@ -99,8 +99,8 @@ def run(
         "runtime": place(runtime),
         "program": "/var/runtime/bootstrap.py",
         "limits": {"files": 1024, "data": 4 << 30},
-        "timeout": 3,
-        "init_timeout": 20,
+        "timeout": 30,
+        "init_timeout": 60,
         "arn": "arn:aws:lambda:us-east-1:123456789012:function:f",
         "emulator": None,
         **settings,
@@ -109,7 +109,7 @@ def run(
         [*(windows or [program]), "-s", "-S", place(SCRIPTS / "runtime_api.py"), *(["--spawn"] if spawn else [])],
         input=json.dumps(job).encode(),
         capture_output=True,
-        timeout=90,
+        timeout=300,
         env={name: text for name, text in os.environ.items() if name in KEPT},
         check=True,
     )
@@ -135,7 +135,7 @@ def test_each_event_is_given_with_the_headers_of_the_guide(tmp_path: Path, spawn
     headers, event, now = first
     assert [event, second[1]] == [{"a": 1}, "ä"]
     assert headers.pop("Lambda-Runtime-Invoked-Function-Arn") == "arn:aws:lambda:us-east-1:123456789012:function:f"
-    assert 2000 < int(headers.pop("Lambda-Runtime-Deadline-Ms")) - now * 1000 <= 3001
+    assert 10_000 < int(headers.pop("Lambda-Runtime-Deadline-Ms")) - now * 1000 <= 30_001
     root, parent, sampled = headers.pop("Lambda-Runtime-Trace-Id").split(";")
     assert (len(root), len(parent), sampled) == (40, 23, "Sampled=0")
     request = headers.pop("Lambda-Runtime-Aws-Request-Id")
@@ -258,7 +258,7 @@ def test_an_error_has_the_type_message_and_trace_of_the_client(tmp_path: Path) -
         ("os._exit(3)", "Runtime.ExitError", "Runtime exited with error: exit status 3"),
         ("sys.exit()", "Runtime.ExitError", "Runtime exited without providing a reason"),
         ("raise KeyError", "Runtime.ExitError", "Runtime exited with error: exit status 1"),
-        ("time.sleep(20)", "Sandbox.Timedout", "Task timed out after 0.50 seconds"),
+        ("time.sleep(600)", "Sandbox.Timedout", "Task timed out after 2.50 seconds"),
         pytest.param(
             "os.kill(os.getpid(), 11)",
             "Runtime.ExitError",
@@ -277,7 +277,7 @@ def test_the_end_of_the_client_is_told_in_the_words_of_lambda(
     tmp_path: Path, lines: str, kind: str, message: str, spawn: bool
 ) -> None:
     client = f"give(take()[0], 1)\ntake()\nprint('last words', flush=True)\n{lines}"
-    heard = run(tmp_path, client, ["1", "2", "3"], timeout=0.5, spawn=spawn)
+    heard = run(tmp_path, client, ["1", "2", "3"], timeout=2.5 if "sleep" in lines else 30, spawn=spawn)
     assert [(one["failed"], one["type"], one.get("message")) for one in heard.results] == [
         (False, None, None),
         (True, kind, message),
@@ -294,9 +294,9 @@ def test_a_client_that_ends_before_it_asks_has_failed_the_first_event(tmp_path: 
 
 def test_an_init_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     begun = time.monotonic()
-    (result,) = run(tmp_path, "time.sleep(20)", ["1", "2"], init_timeout=0.7).results
+    (result,) = run(tmp_path, "time.sleep(600)", ["1", "2"], init_timeout=0.7).results
     assert (result["type"], result["message"]) == ("Sandbox.Timedout", "Task timed out after 0.70 seconds")
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 200
 
 
 def test_an_init_error_is_the_failure_of_the_first_event(tmp_path: Path) -> None:
