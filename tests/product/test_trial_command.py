@@ -660,6 +660,11 @@ def test_a_saved_image_is_its_own_environment(trying: Trying, tmp_path: Path) ->
     assert ran.stdout.splitlines()[-1].startswith(f"{NATIVE}: 1 module imported (rootfs, ")
     ran = trying(path, "--offline", "--event", "{}", engine=(), status=2)
     assert ran.stderr.startswith("error: an event needs a handler\n")
+    for engine in ("container", "interpreter"):
+        ran = trying(path, "--offline", engine=("--engine", engine), status=2)
+        assert ran.stderr.startswith(
+            f"error: an image is its own environment, which the engine `{engine}` cannot give it\n\nhint: leave "
+        )
 
 
 @pytest.mark.network
@@ -682,6 +687,19 @@ def test_the_handler_of_an_image_is_that_of_its_command_wherever_it_lies(
             ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci-archive:{path}", f"docker://{name}"], check=True
         )
         assert trying(Path(name), *event, engine=()).json["invocation"]["result"] == 42
+        # A container program pulls it by itself.
+        known = tmp_path / "registries.conf"
+        known.write_text(f'[[registry]]\nlocation = "{running.host}"\ninsecure = true\n', encoding="utf-8")
+        there = {
+            "CONTAINERS_REGISTRIES_CONF": str(known),
+            "PATH": str(containers.programs()) + os.pathsep + os.environ["PATH"],
+        }
+        try:
+            ran = trying(Path(name), *event, engine=("--engine", "container"), env=there)
+        finally:
+            containers.podman("rmi", "--force", "--ignore", name)
+        assert ran.json["engine"] == "container"
+        assert ran.json["invocation"]["result"] == 42
 
 
 # `build --trial`.

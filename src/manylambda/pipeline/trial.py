@@ -118,7 +118,7 @@ def trial(
         request = request._replace(handler=subject.handler)  # that of CMD, where none is named
         _confirm_handler(request)
     if subject.kind == "image" and request.rootfs is None and request.image is None:
-        request = request._replace(rootfs=path)  # an image is its own execution environment
+        request = _in_itself(request, path, called)
     cache = Cache.default()
     engine = choose(
         target,
@@ -246,6 +246,18 @@ def _confirm(request: Request) -> None:
             f"{request.memory_mb} MiB are too little memory to start Python in",
             hint=f"`--memory` takes {_LEAST_MEMORY} or more; functions have 128 or more",
         )
+
+
+def _in_itself(request: Request, path: Path, called: str | None) -> Request:
+    """Return the request to try an image in itself: it is its own execution environment."""
+    if request.engine in {"auto", "rootfs"}:
+        return request._replace(rootfs=path)
+    if request.engine == "container" and called is not None and called != str(path):  # a container program can pull it
+        return request._replace(image=called)
+    raise RequestError(
+        f"an image is its own environment, which the engine `{request.engine}` cannot give it",
+        hint="leave `--engine` out, or push the image and name it: `manylambda trial HOST/NAME:TAG --engine container`",
+    )
 
 
 def _confirm_handler(request: Request) -> None:
