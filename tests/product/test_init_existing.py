@@ -327,13 +327,20 @@ def test_what_it_would_pass_over_is_refused(run: Run, place: Path, words: list[s
     assert list(place.iterdir()) == []
 
 
-def test_a_samconfig_names_the_template(run: Run, place: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("samconfig.toml", '[default.build.parameters]\ntemplate_file = "deploy/template.yaml"\n'),
+        ("samconfig.yaml", "default: {build: {parameters: {template_file: deploy/template.yaml}}}\n"),
+    ],
+)
+def test_a_samconfig_names_the_template(run: Run, place: Path, name: str, text: str) -> None:
     files = {
         **existing.SAM,
         "deploy/template.yaml": existing.SAM["template.yaml"].replace("hello_world/", "../hello_world/"),
     }
-    del files["template.yaml"]
-    files["samconfig.toml"] = '[default.build.parameters]\ntemplate_file = "deploy/template.yaml"\n'
+    del files["template.yaml"], files["samconfig.toml"]
+    files[name] = text
     existing.write(place, files)
     found = run("init", "--format", "json", cwd=place).json
     assert found["found"][0]["file"] == str(place / "deploy" / "template.yaml")

@@ -29,7 +29,7 @@ _TOOLS: Final = (
 )  # fmt: skip
 """The first that finds functions is believed."""
 _DESCRIBING: Final = (
-    "samconfig.toml", *TEMPLATES, *SERVICES, "cdk.json", ".chalice/config.json", "zappa_settings.json",
+    *sam.CONFIGURATIONS, *TEMPLATES, *SERVICES, "cdk.json", ".chalice/config.json", "zappa_settings.json",
 )  # fmt: skip
 _DEFAULT: Final = "x86_64"
 _DEPENDENCIES: Final = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "pyproject.toml")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from manylambda.errors import RequestError
 from manylambda.pipeline.existing.model import Described, Function, passed_layer, read
+from manylambda.templates.document import parse
 from manylambda.templates.sam import find_template, read_template
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from manylambda.templates.sam import Function as Resource
+
+CONFIGURATIONS: Final = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
+"""Where SAM looks for its own settings, in its order."""
 
 
 def describe(project: Path) -> Described | None:
@@ -46,13 +50,17 @@ def _by_default(one: Resource) -> tuple[str, ...]:
 
 
 def _named(project: Path) -> Path | None:
-    source = read(project / "samconfig.toml")
+    source = next((one for name in CONFIGURATIONS if (one := read(project / name)) is not None), None)
     if source is None:
         return None
-    try:
-        document = tomllib.loads(source.text)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"`{source.path}` is not valid TOML: {error}") from error
+    document: object
+    if source.path.suffix == ".toml":
+        try:
+            document = tomllib.loads(source.text)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"`{source.path}` is not valid TOML: {error}") from error
+    else:
+        document = parse(source.text, source.path)
     for command in ("build", "global"):
         node: object = document
         for key in ("default", command, "parameters", "template_file"):
