@@ -173,11 +173,11 @@ def test_what_does_not_do_what_it_says_is_told(block: str, told: str, tmp_path: 
 
 @needs_bash
 def test_what_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(running, "_TIMEOUT", 3)
     folder = tmp_path / "clone"
     folder.mkdir()
-    with pytest.raises(BlockFailedError, match=r"page\.md:3: sleep 3\ndid not come to an end:"):
-        running.run(blocks.read("```console\n$ true\n$ sleep 3\n```", "page.md"), folder, tmp_path / "cache")
+    with pytest.raises(BlockFailedError, match=r"page\.md:3: sleep 60\ndid not come to an end:"):
+        running.run(blocks.read("```console\n$ true\n$ sleep 60\n```", "page.md"), folder, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

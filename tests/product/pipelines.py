@@ -114,7 +114,7 @@ class Job:
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=120,
+            timeout=3000,
             check=False,
         )
         self.told.append(done.stdout.decode())
@@ -137,5 +137,5 @@ def secure(*files: Path) -> None:
 
 
 def _checked(command: Sequence[str | Path]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -102,7 +102,7 @@ def cdk_synth(folder: Path, cache: Path, app: str, *stacks: str, status: int = 0
     program = deployers.node_package(deployers.CDK_PROGRAM) / "cdk"
     ended = subprocess.run(
         [program, "synth", *stacks, "--quiet", "--app", app, "--no-notices"],
-        cwd=folder, capture_output=True, text=True, timeout=150, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
         env=deployers.quiet(
             JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION="1", CDK_DISABLE_CLI_TELEMETRY="1",
             MANYLAMBDA_CACHE_DIR=str(cache), NO_COLOR="1",

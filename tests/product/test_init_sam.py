@@ -178,7 +178,7 @@ def sam_build(application: Path, *words: str, status: int = 0) -> str:
     needs("make")
     done = subprocess.run(
         [deployers.python_environment(deployers.SAM) / "sam", "build", *words],
-        cwd=application, env=deployers.quiet(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=application, env=deployers.quiet(), capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

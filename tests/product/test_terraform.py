@@ -136,7 +136,7 @@ def unzipped(path: Path) -> list[str]:
 
 def terraform(folder: Path, environment: dict[str, str], *words: str, status: int = 0) -> str:
     done = subprocess.run(
-        ["terraform", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+        ["terraform", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
