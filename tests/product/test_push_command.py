@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from image import ecr
-from image.push_server import PushServer, refuse
+from image.push_server import Handler, PushServer, refuse
 from image.registries import RealRegistry, needs, registry
 from image.saved import Layout, docker_save, layer
 from image.test_registry import HTPASSWD, LOGIN
@@ -217,6 +217,45 @@ def test_a_private_repository_of_ecr_is_opened_by_real_boto3(run: Run, tmp_path:
         )
         ran = run(*command, env={**there, "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, status=4)
         assert ran.stderr.endswith("; `boto3` has no login: NoCredentialsError\n")
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["the answer has no words", "the answer has words"])
+def test_a_login_of_docker_that_ended_is_replaced_by_that_of_boto3(run: Run, tmp_path: Path, *, is_told: bool) -> None:
+    """As ECR refuses it, after twelve hours."""
+    one().folder(tmp_path / "image")
+    old = base64.b64encode(b"AWS:yesterday").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {ecr.REGISTRY: {"auth": old}}}))
+    packed = base64.b64encode(":".join(ecr.LOGIN).encode()).decode()
+
+    def guard(handler: Handler) -> bool:
+        given = handler.headers.get("Authorization")
+        if given == f"Basic {packed}":
+            return True
+        if given is None:
+            handler.refuse(
+                401, "", "no basic auth credentials", WWW_Authenticate='Basic realm="https://ecr",service="ecr"'
+            )
+        elif is_told:
+            handler.refuse(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
+        else:
+            handler.answer(403)
+        return False
+
+    command = ("push", "image", f"{ecr.REGISTRY}/api:1", "--plain-http")
+    with PushServer() as server, ecr.Ecr() as service:
+        server.plan("", *[guard] * 200)
+        there = {"HTTP_PROXY": f"http://{server.host}", "http_proxy": f"http://{server.host}", **service.environment}
+        there["DOCKER_CONFIG"] = str(tmp_path)
+        ran = run(*command, env=there)
+        assert f"--image-uri {ecr.REGISTRY}/api@sha256:" in ran.stdout
+        assert service.regions == ["eu-central-1"]
+        assert server.manifests["api", "1"]
+        service.refusal = "ExpiredTokenException"
+        ran = run(*command, env=there, status=4)
+        assert (
+            f"hint: the login found in `{tmp_path / 'config.json'}` was refused: is it right, not expired" in ran.stderr
+        )
+        assert ran.stderr.endswith("; `boto3` has no login: ExpiredTokenException\n")
 
 
 def test_without_being_told_no_other_host_is_spoken_to_without_tls(run: Run, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"
 _HELPER_SECONDS: Final = 60
+_BOTO3: Final = "`boto3`"
 _MAX_FILE: Final = 4 << 20
 _ECR: Final = re.compile(
     r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)"
@@ -48,7 +49,7 @@ class RegistryCredentials:
     helpers it names; for private registries of ECR, `boto3` when it is installed, else `docker-credential-ecr-login`.
     """
 
-    __slots__ = ("_asked_boto3", "_environment", "_found", "_given", "_lock", "_problems", "_secrets")
+    __slots__ = ("_asked_boto3", "_environment", "_found", "_given", "_lock", "_problems", "_replaced", "_secrets")
 
     def __init__(self, environment: Mapping[str, str], given: Mapping[str, tuple[str, str]] | None = None) -> None:
         """`given` has users and passwords by registry (`host` or `host:port`)."""
@@ -58,6 +59,7 @@ class RegistryCredentials:
         self._found: dict[str, Login | None] = {}
         self._problems: list[str] = []
         self._asked_boto3 = False
+        self._replaced: set[str] = set()
         self._secrets: set[str] = set()
 
     def __repr__(self) -> str:
@@ -67,13 +69,29 @@ class RegistryCredentials:
         """Return the login for a reference's registry, or for its repository alone where Podman keeps one."""
         with self._lock:  # one question at a time: eight threads must not open eight windows
             if reference.name not in self._found:
-                login = self._search(reference)
-                if login is not None:
-                    self.remember(login.secret)
-                    basic = base64.b64encode(f"{login.user}:{login.secret}".encode()).decode()
-                    self.remember(basic)
-                self._found[reference.name] = login
+                self._keep(reference, self._search(reference))
             return self._found[reference.name]
+
+    def find_other(self, reference: Reference, refused: Login) -> Login | None:
+        """Return the login to ask with when ECR refused one: those of `docker login` end after twelve hours."""
+        with self._lock:
+            match = _ECR.fullmatch(reference.registry)
+            if match is None or reference.registry in self._given or refused.source == _BOTO3:
+                return None
+            if reference.name in self._replaced:  # once: a helper may have another each time
+                return None
+            self._replaced.add(reference.name)
+            login = self._from_aws(match[1], reference.registry)
+            if login is None or login.secret == refused.secret:
+                return None
+            self._keep(reference, login)
+            return login
+
+    def _keep(self, reference: Reference, login: Login | None) -> None:
+        if login is not None:
+            self.remember(login.secret)
+            self.remember(base64.b64encode(f"{login.user}:{login.secret}".encode()).decode())
+        self._found[reference.name] = login
 
     def sources(self) -> tuple[str, ...]:
         """Name the files and programs that have logins for registries, and what is wrong there; no login is told."""
@@ -136,8 +154,11 @@ class RegistryCredentials:
             if document is not None and (login := self._in_file(document, path, reference)) is not None:
                 return login
         if match := _ECR.fullmatch(host):
-            return self._from_boto3(match[1]) or self._ask_helper("ecr-login", host, quiet=True)
+            return self._from_aws(match[1], host)
         return None
+
+    def _from_aws(self, region: str, host: str) -> Login | None:
+        return self._from_boto3(region) or self._ask_helper("ecr-login", host, quiet=True)
 
     def _files(self) -> Iterator[Path]:
         environment = self._environment
@@ -265,7 +286,7 @@ class RegistryCredentials:
             self._problems.append(f"`boto3` has no login: {_reason(error)}")
             return None
         user, _, secret = token.partition(":")
-        return Login(user=user, secret=secret, source="`boto3`")
+        return Login(user=user, secret=secret, source=_BOTO3)
 
 
 def _keys(reference: Reference) -> list[str]:

@@ -56,6 +56,7 @@ _MAX_HEADER: Final = 16 << 10
 _SHORTEST_TOKEN: Final = 60.0
 """Seconds a token lives when its server does not say (Docker's token specification)."""
 _CLIENT_ID: Final = "manylambda"
+_BASIC: Final = "Basic "
 _CHALLENGE: Final = re.compile(r"""([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?""", re.ASCII)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _KEEP_METHOD: Final = frozenset({307, 308})
@@ -234,24 +235,26 @@ class Registry:
         with self._lock:
             held = self._authorizations.get(others)
         login = held.header if held is not None and time.monotonic() < held.until else None
-        with self._exchange(what, method, url, headers, login=login, home=home, body=body) as (response, address):
-            if response.status in expected:
-                yield response, address
-                return
-            refusal = self._refusal(what, address, response)
-            if response.status != 401 or not _is_same_origin(address, home):
-                raise refusal
-            challenges = read_challenges(response.headers.get("WWW-Authenticate", ""))
-        login = self._renew(login, challenges, others)
-        if login is None:
-            raise refusal
-        with self._exchange(what, method, url, headers, login=login, home=home, body=body) as (response, address):
-            if response.status not in expected:
-                if response.status == 401:
+        challenges: tuple[Challenge, ...] | None = None
+        while True:
+            with self._exchange(what, method, url, headers, login=login, home=home, body=body) as (response, address):
+                if response.status in expected:
+                    yield response, address
+                    return
+                refusal = self._refusal(what, address, response)
+                is_first, is_unknown = challenges is None, response.status == 401
+                if not (is_unknown or _may_have_ended(refusal)) or not _is_same_origin(address, home):
+                    raise refusal
+                challenges = read_challenges(response.headers.get("WWW-Authenticate", ""))
+            renewed = self._renew(login, challenges, others) if is_first and is_unknown else None
+            if renewed is None and (renewed := self._replaced(login, others)) is None:
+                if not is_first and is_unknown:
                     with self._lock:
                         self._authorizations.pop(others, None)
-                raise self._refusal(what, address, response)
-            yield response, address
+                if isinstance(refusal, Refused):
+                    refusal.hint = self._credentials.hint(self.reference)  # with what was tried since
+                raise refusal
+            login = renewed
 
     # Where
 
@@ -328,6 +331,19 @@ class Registry:
                 return None
             self._authorizations[others] = held
             return None if held.header == used else held.header
+
+    def _replaced(self, used: str | None, others: tuple[str, ...]) -> str | None:
+        """Return a header with another login than the one that was refused; None where there is none."""
+        login = self._credentials.find(self.reference)
+        if login is None or login.is_identity_token or used is None or not used.startswith(_BASIC):
+            return None
+        with self._lock:
+            if used == _basic(login):
+                login = self._credentials.find_other(self.reference, login)
+            if login is None:
+                return None
+            self._authorizations[others] = _Authorization(_basic(login), float("inf"))
+            return _basic(login)
 
     def _authorize(self, challenges: tuple[Challenge, ...], others: tuple[str, ...]) -> _Authorization | None:
         login = self._credentials.find(self.reference)
@@ -503,8 +519,15 @@ def _writing(scope: str) -> str:
     return f"{where}:{','.join(sorted({*filter(None, actions.split(',')), 'pull', 'push'}))}"
 
 
+def _may_have_ended(refusal: Exception) -> bool:
+    """Whether a login may be too old: ECR says so with 403 and in words alone, which the answer to HEAD has none of."""
+    if not isinstance(refusal, Refused) or refusal.status != 403:
+        return False
+    return not refusal.word or "expired" in refusal.message.lower()
+
+
 def _basic(login: Login) -> str:
-    return "Basic " + base64.b64encode(f"{login.user}:{login.secret}".encode()).decode("ascii")
+    return _BASIC + base64.b64encode(f"{login.user}:{login.secret}".encode()).decode("ascii")
 
 
 def _object(body: bytes) -> dict[str, Any]:
