@@ -241,7 +241,7 @@ def is_lost(line: str) -> bool:
     """Whether a line is podman's, and says that it came too late to learn how a container ended.
 
     Whoever runs one with `--rm` races with the process of podman's that removes it, and on a busy machine loses: the
-    exit status is 127 then, whatever the container's was (podman's issue 25479, mended in 5.4.1).
+    exit status is 127 then, whatever the container's was (podman's issue 25479).
     """
     return _LOST.fullmatch(line) is not None
 
