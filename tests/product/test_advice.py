@@ -92,6 +92,23 @@ def test_other_ways_out_that_a_hint_has_stay(tmp_path: Path, index: Index) -> No
     assert hints(made, "glibc-too-new") == [f"{NEWEST}; or use python3.12 or newer, which has glibc 2.34"]
 
 
+def test_a_wheel_that_is_called_more_than_it_says_inside_is_what_it_is_called(
+    run: Run, index: Index, project: Path
+) -> None:
+    """lightgbm 4.6.0 is called `manylinux_2_28_x86_64`; who takes that for a fault is sent to the very same file."""
+    files = {"demo/_speed.cpython-311-x86_64-linux-gnu.so": (ELF / "plain.so").read_bytes()}
+    wheel = index.wheel("demo", "1.0", files, tags=["cp311-cp311-linux_x86_64"])
+    wheel.rename(wheel.with_name(f"demo-1.0-{FITTING}.whl"))
+    (project / "requirements.txt").write_text("demo\n", encoding="utf-8")
+    made = run("build", "-t", "python3.11-x86_64", "--format", "json", cwd=project).artifact
+    assert made["findings"] == []
+    (finding,) = audit(Path(made["path"]), TARGET).findings
+    assert (finding.rule, finding.severity.value) == ("wheel-tag-mismatch", "warning")
+    assert finding.hint is not None
+    assert finding.hint.startswith("nothing, where its name said more than that")
+    assert "has a wheel" not in finding.hint
+
+
 def test_a_wheel_that_breaks_its_promise_is_not_advised_again(run: Run, index: Index, project: Path) -> None:
     index.wheel("demo", "0.9", tags=[FITTING])
     files = {"demo/_speed.cpython-311-x86_64-linux-gnu.so": (ELF / "glibc_2_34.so").read_bytes()}

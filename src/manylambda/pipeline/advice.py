@@ -14,6 +14,7 @@ from manylambda.audits import Severity
 from manylambda.elf import Malformed
 from manylambda.errors import ManylambdaError
 from manylambda.progress import SILENT
+from manylambda.rules.distributions import is_of_one_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -124,7 +125,10 @@ def _advisable(finding: Finding, subject: Subject) -> Distribution | None:
             return None  # what runs on the target need not run in this image
         if finding.path is not None and isinstance(subject.facts.get(finding.path), Malformed):
             return None  # the right file, damaged
-    return subject.by_name.get(finding.distribution)
+    found = subject.by_name.get(finding.distribution)
+    if finding.rule == "wheel-tag-mismatch" and found is not None and is_of_one_machine(found, subject):
+        return None  # it may be the very file that an index has
+    return found
 
 
 def _files(names: Iterable[str], ask: Callable[[], Asked], progress: Progress) -> Mapping[str, Sequence[IndexFile]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from manylambda import archive, audits, elf, rules
@@ -192,7 +193,7 @@ class Packer:
             kind=settings.kind,
             layers=[audits.open_tree(layer) for layer in settings.layers],
             facts=facts,
-            distributions=[one.inventory for one in stored],
+            distributions=[_chosen(one, target) for one in stored],
             zipped_size=zipped_size,
             collisions=contents.collisions,
             pure_fallbacks=[
@@ -292,6 +293,19 @@ def native_facts(inventory: Inventory) -> dict[str, object]:
     """Read the native files of a wheel: facts of its bytes, kept beside the inventory."""
     tree = package_tree(inventory, interpreter="", scripts=True)
     return {path: elf.to_json(native) for path, native in audits.native_facts(tree).items()}
+
+
+def _chosen(one: StoredWheel, target: Target) -> Inventory:
+    """Return a wheel with the tags of its name where those of its metadata do not fit: it was chosen by its name.
+
+    lightgbm 4.6.0 for one is called `manylinux_2_28_x86_64`, and says `linux_x86_64` inside.
+    """
+    from packaging.utils import parse_wheel_filename
+
+    if target.rank(one.inventory.tags) is not None:
+        return one.inventory
+    _, _, _, tags = parse_wheel_filename(one.filename)
+    return one.inventory if target.rank(tags) is None else replace(one.inventory, tags=tuple(sorted(map(str, tags))))
 
 
 def shipped(stored: StoredWheel) -> ShippedDistribution:

@@ -31,6 +31,11 @@ def wheel_tag_mismatch(subject: Subject) -> Iterator[Finding]:
         if _fits_but_for_platform(each, subject):
             # The tag is a promise; what its binaries truly need was read, and other rules told it.
             severity, what = Severity.WARNING, "which promises no C library that the runtime has"
+            if is_of_one_machine(each, subject):
+                hint = (
+                    "nothing, where its name said more than that (lightgbm's does); what its files need was read, "
+                    "and is told where the runtime lacks it"
+                )
         elif each.name in with_natives:
             severity, what = Severity.WARNING, f"which is not for {target}"
         else:
@@ -43,6 +48,14 @@ def wheel_tag_mismatch(subject: Subject) -> Iterator[Finding]:
 def _fits_but_for_platform(each: Distribution, subject: Subject) -> bool:
     """Whether only the level of the C library keeps a wheel from being the target's."""
     return any(True for _ in _platforms(each, subject))
+
+
+def is_of_one_machine(distribution: Distribution, subject: Subject) -> bool:
+    """Whether a wheel fits but that it is tagged `linux_x86_64`: compiled for one machine, or called by a better name.
+
+    Installers go by the name of a file, and that is lost; lightgbm 4.6.0 for one is called `manylinux_2_28_x86_64`.
+    """
+    return any(platform.startswith("linux") for platform in _platforms(distribution, subject))
 
 
 def _fits_the_image(each: Distribution, subject: Subject) -> bool:
