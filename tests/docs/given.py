@@ -65,8 +65,17 @@ def cpython() -> None:
         raise SystemExit(NOT_HERE)
 
 
+def account() -> None:
+    """Check that there is an account of AWS, as `docs.aws` serves it while the page is run."""
+    subprocess.run(
+        ["aws", "lambda", "get-function", "--function-name", "orders"], check=True, stdout=subprocess.DEVNULL
+    )
+
+
 NOT_HERE: Final = 77
 """The exit status that leaves out a block: what it needs is not on this machine."""
+
+ACCOUNT: Final = "an account of AWS"
 
 GIVEN: Final[dict[str, Callable[[], None]]] = {
     "function.zip": function_zip,
@@ -76,6 +85,7 @@ GIVEN: Final[dict[str, Callable[[], None]]] = {
     "pbpaste": pbpaste,
     "wheels of macOS": wheels_of_macos,
     "a CPython 3.13": cpython,
+    ACCOUNT: account,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -11,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from docs import aws
 from docs.blocks import ROOT
-from docs.given import NOT_HERE
+from docs.given import ACCOUNT, NOT_HERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +44,16 @@ def run(blocks: list[Block], folder: Path, cache: Path) -> None:
         **os.environ, "PATH": path, "MANYLAMBDA_CACHE_DIR": str(cache), "HOME": str(folder.parent),
         "GIVEN": str(programs), "COLUMNS": "120", "MANYLAMBDA_HTTP_RETRIES": "2",
     }  # fmt: skip
-    try:
-        told = subprocess.run(
-            ["bash", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=False,
-        ).stdout  # fmt: skip
-    except subprocess.TimeoutExpired as late:  # the command it hangs in is then the first without an end
-        told = late.stdout or b""
+    with contextlib.ExitStack() as stack:
+        wants_account = any(ACCOUNT in block.given for block in blocks)
+        account = stack.enter_context(aws.served()) if wants_account else {}
+        try:
+            told = subprocess.run(
+                ["bash", script], cwd=folder, env={**environment, **account}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=False,
+            ).stdout  # fmt: skip
+        except subprocess.TimeoutExpired as late:  # the command it hangs in is then the first without an end
+            told = late.stdout or b""
     _judge(told.decode(errors="replace"), commands, blocks)
 
 
