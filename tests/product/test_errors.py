@@ -105,6 +105,18 @@ def error_of(stderr: str) -> str:
             "error: `--name` must be letters, digits, `.`, `_` and `-`: `../x`\n",
         ),
         (
+            ["build", ".", "-t", TARGET, "--base", "debian:13"],
+            "error: `--base` means nothing to a package of the kind `zip`\n\nhint: add `--kind image`\n",
+        ),
+        (
+            ["build", ".", "-t", TARGET, "--kind", "layer", "--split-layers"],
+            "error: `--split-layers` means nothing to a package of the kind `layer`\n\nhint: add `--kind image`\n",
+        ),
+        (
+            ["build", ".", "-t", TARGET, "--kind", "dir", "--layer-layout", "site-packages"],
+            "error: `--layer-layout` means nothing to a package of the kind `dir`\n\nhint: add `--kind layer`\n",
+        ),
+        (
             ["plan", "nowhere", "-t", TARGET],
             "error: the project is not a folder: `nowhere`\n\nhint: name the folder of the function's code\n",
         ),

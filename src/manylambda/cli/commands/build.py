@@ -37,6 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
     from manylambda.render import document, text
 
     settings = settings_of(options)
+    _confirm_kind(options, settings)
     if options.format == "terraform":
         _check_for_terraform(settings)
     result = build(settings, progress=console)
@@ -68,6 +69,22 @@ def run(options: argparse.Namespace, console: Console) -> tuple[str, int]:
         console.error(f"the package is not fit for {settings.targets[0]}\n\n{shown}", None)  # Terraform shows stderr
         return "{}", status
     return shown, status
+
+
+def _confirm_kind(options: argparse.Namespace, settings: Settings) -> None:
+    """Raise `RequestError` for a flag that says something of another kind of package: it was meant for that one.
+
+    In a configuration it stands for all kinds, and is not asked for at this moment.
+    """
+    from manylambda import config
+    from manylambda.errors import RequestError
+
+    for field in config.FIELDS:
+        kind = "layer" if field.key == "layer-layout" else "image" if field.key.startswith("image.") else None
+        if kind is not None and kind != settings.kind and hasattr(options, field.attribute):
+            raise RequestError(
+                f"`{field.flag}` means nothing to a package of the kind `{settings.kind}`", hint=f"add `--kind {kind}`"
+            )
 
 
 def _check_for_terraform(settings: Settings) -> None:
