@@ -128,6 +128,16 @@ def test_aliases_that_never_end_are_refused(
     assert (tmp_path / name).read_text(encoding="utf-8") == text + more
 
 
+def test_values_of_terraform_that_name_each_other_without_end_are_not_followed(run: Run, tmp_path: Path) -> None:
+    named = "".join(f"${{local.l{number}}}" for number in range(120))
+    values = "".join(f'  l{number} = "{named}"\n' for number in range(120))
+    function = 'resource "aws_lambda_function" "api" {\n  runtime = local.l0\n  handler = "app.handler"\n}\n'
+    (tmp_path / "main.tf").write_text(f"locals {{\n{values}}}\n{function}", encoding="utf-8")
+    (tmp_path / "app.py").write_text("def handler(event, context): ...\n", encoding="utf-8")
+    ran = run("init", tmp_path)
+    assert "`api` was passed over: its runtime is known to Terraform only: local.l0" in ran.stdout
+
+
 @pytest.mark.parametrize("name", ['"A$(shell touch x)"', '"A\\n\\ttouch x\\nB"', '"a b"'])
 def test_what_is_no_logical_id_comes_into_no_makefile(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "template.yaml").write_text(FUNCTION.format(name), encoding="utf-8")

@@ -255,3 +255,19 @@ def test_what_intrinsic_functions_give_by_the_template_s_own_defaults(
     else:
         (one,) = template.functions
         assert (one.runtime, one.architecture, one.folder.relative_to(tmp_path).as_posix()) == expected
+
+
+def test_a_condition_is_decided_once_however_many_name_it(tmp_path: Path) -> None:
+    """Ten that each name the one before ten times would be asked for ten billion times."""
+    conditions = ["  C0: !Equals [!Ref Stage, prod]"]
+    conditions += [f"  C{number}: !And [{', '.join([f'!Condition C{number - 1}'] * 10)}]" for number in range(1, 11)]
+    functions = [
+        f"  {name}: {{Type: AWS::Serverless::Function, "
+        "Properties: {CodeUri: ., Handler: app.h, Runtime: !If [C10, python3.13, python3.12]}}"
+        for name in ("One", "Two")
+    ]
+    lines = ["Transform: AWS::Serverless-2016-10-31", "Parameters:", "  Stage: {Type: String, Default: prod}"]
+    lines += ["Conditions:", *conditions, "  Circle: !Not [!Condition Circle]", "Resources:", *functions]
+    (tmp_path / "template.yaml").write_text("\n".join(lines), encoding="utf-8")
+    found = read_template(tmp_path / "template.yaml").functions
+    assert [(one.runtime, one.parameters) for one in found] == [("python3.13", ("Stage",))] * 2

@@ -28,6 +28,8 @@ class Intrinsics:
         self._conditions = _mapping(document.get("Conditions"))
         self.parameters: set[str] = set()
         """Those whose defaults were asked for."""
+        self._decided: dict[str, tuple[bool | None, set[str]]] = {}
+        """What a condition says, and by which of those: each is decided once, however many others name it."""
 
     def value(self, value: object, depth: int = 0) -> object:
         """Return what a value is: itself, or what its function gives; None for what only CloudFormation knows."""
@@ -76,7 +78,7 @@ class Intrinsics:
             return None
         ((name, argument),) = condition.items()
         if name == "Condition":
-            return self._is_true(self._conditions.get(argument), depth + 1) if isinstance(argument, str) else None
+            return self._decide(argument, depth) if isinstance(argument, str) else None
         if not isinstance(argument, list):
             return None
         if name == "Fn::Equals":
@@ -92,6 +94,17 @@ class Intrinsics:
                 return True if True in parts else None if None in parts else False
             case _:
                 return None
+
+    def _decide(self, name: str, depth: int) -> bool | None:
+        if name not in self._decided:
+            self._decided[name] = (None, set())  # for conditions that name each other in a circle
+            asked, self.parameters = self.parameters, set()
+            decided = self._is_true(self._conditions.get(name), depth + 1)
+            self._decided[name] = (decided, self.parameters)
+            self.parameters = asked
+        decided, parameters = self._decided[name]
+        self.parameters |= parameters
+        return decided
 
     def _joined(self, argument: object, depth: int) -> str | None:
         if not isinstance(argument, list) or len(argument) != 2 or not isinstance(argument[0], str):

@@ -39,6 +39,7 @@ class Variables:
         """Take the whole file, and the folder that files are named from."""
         self._document = document
         self._folder = folder
+        self._files: dict[str, object] = {}
 
     def given(self, value: object) -> Given:
         """Follow the variables in a value, the innermost first."""
@@ -82,11 +83,17 @@ class Variables:
         file = _FILE.fullmatch(source)
         if file is None or not file[1].strip().endswith((".yml", ".yaml", ".json")):
             return None
-        try:
-            document = read_mapping(self._folder / file[1].strip())
-        except RequestError:
-            return None
+        document = self._read(file[1].strip())
         return _at(document, file[2]) if file[2] else document
+
+    def _read(self, name: str) -> object:
+        """Return what a file holds; None for one that is not there, or says nothing."""
+        if name not in self._files:
+            try:
+                self._files[name] = read_mapping(self._folder / name)
+            except RequestError:
+                self._files[name] = None
+        return self._files[name]
 
 
 def _sources(text: str) -> Iterator[str | Given]:

@@ -25,6 +25,10 @@ _NAMED: Final = re.compile(r"\$\{\s*((?:var|local|path)\.\w+)\s*\}")
 _FUNCTION: Final = "aws_lambda_function"
 _DEEPEST: Final = 4
 """Modules in modules, and values that name each other in a circle."""
+_MOST_NAMES: Final = 8
+"""In one text, which may name others that name others."""
+_LONGEST: Final = 4096
+"""Characters of a text: no path is longer."""
 
 
 class _Block(NamedTuple):
@@ -63,11 +67,14 @@ class _Scope(NamedTuple):
         if quoted is None:
             named = re.match(r"(?:var|local|path)\.\w+(?=\s*(?:$|[\],#\n]))", written)
             return self._named(named[0], depth) if named else None
-        parts = {name: self._named(name, depth) for name in _NAMED.findall(quoted[1])}
+        names = _NAMED.findall(quoted[1])
+        if len(names) > _MOST_NAMES:
+            return None
+        parts = {name: self._named(name, depth) for name in names}
         if None in parts.values():
             return None
         text = _NAMED.sub(lambda match: str(parts[match[1]]), quoted[1])
-        return None if "${" in text else text
+        return None if "${" in text or len(text) > _LONGEST else text
 
     def _named(self, name: str, depth: int) -> str | None:
         match name:
